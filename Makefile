@@ -1,0 +1,126 @@
+# Everything a developer runs. Each target makes what it needs, a virtual environment
+# first; what is there already is marked by a stamp file and not made twice.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+BROWSER_TESTS := tests/browser
+# For instance: make test PYTEST_ARGS="-k replay -x"
+PYTEST_ARGS ?=
+
+# The warning is about our folder being importable from itself, which is harmless.
+PIP := PYTHONWARNINGS="ignore:Editable installation" \
+	$(BIN)/python -m pip --disable-pip-version-check --quiet
+# The programs that tests start, as "program:package".
+PROGRAMS := chromium:chromium firefox-esr:firefox-esr
+
+export PIP_REQUIRE_VIRTUALENV = 1
+# The browsers come from the system.
+export PUPPETEER_SKIP_DOWNLOAD = 1
+
+.DEFAULT_GOAL := help
+# One pip at a time in one environment.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint docs bench clean programs node
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMPS)/demo ## Serve the demo; it prints its address
+	$(BIN)/python -m aiohttp_sse_routes demo
+
+test: $(STAMPS)/test programs node ## Run all tests
+	$(BIN)/python -m pytest -p tests.no_skips $(PYTEST_ARGS)
+
+lint: $(STAMPS)/lint ## Check style and types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	@echo "The documentation is in docs/_build/html/index.html"
+
+bench: ## Run the benchmarks
+ifneq ($(wildcard benchmarks/run.py),)
+bench: $(STAMPS)/test
+	$(BIN)/python benchmarks/run.py
+else
+	@echo "There are no benchmarks in this checkout yet: benchmarks/run.py is missing."
+endif
+
+clean: ## Remove everything that make has made, the environment too
+	rm -rf $(VENV) build dist *.egg-info docs/_build $(BROWSER_TESTS)/node_modules
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment -------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's venv module is missing."; \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -qq -y python3-venv; } || { \
+		echo "It is needed: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# 25.1 is the first pip that knows dependency groups.
+$(STAMPS)/pip: | $(BIN)/python
+	@mkdir -p $(STAMPS)
+	$(PIP) install 'pip>=25.1'
+	@touch $@
+
+$(STAMPS)/demo: pyproject.toml $(STAMPS)/pip
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(STAMPS)/test: pyproject.toml $(STAMPS)/pip
+	$(PIP) install --editable . --group test
+	@touch $@
+
+$(STAMPS)/lint: pyproject.toml $(STAMPS)/pip
+	$(PIP) install --editable . --group lint
+	@touch $@
+
+$(STAMPS)/docs: pyproject.toml $(STAMPS)/pip
+	$(PIP) install --editable . --group docs
+	@touch $@
+
+# -- what the tests in browsers need besides -------------------------------------------
+
+# No stamp: it is quick, and says each time what will be left out.
+programs:
+	@for entry in $(PROGRAMS); do \
+		program=$${entry%%:*} package=$${entry##*:}; \
+		command -v "$$program" >/dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing $$package for the tests."; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			{ apt-get update -qq && \
+			apt-get install -qq -y --no-install-recommends "$$package"; } >/dev/null; \
+		fi; \
+		command -v "$$program" >/dev/null || \
+			echo "Tests that need $$program will be skipped: it is not installed" \
+				"(as root: apt-get install $$package)."; \
+	done
+
+ifneq ($(wildcard $(BROWSER_TESTS)/package.json),)
+ifneq ($(shell command -v npm),)
+node: $(BROWSER_TESTS)/node_modules/.stamp
+else
+node:
+	@echo "Tests that need Node will be skipped: npm is not installed."
+endif
+else
+node:
+endif
+
+# Without a lock file npm takes the newest that package.json allows.
+$(BROWSER_TESTS)/node_modules/.stamp: $(wildcard $(BROWSER_TESTS)/package*.json)
+	cd $(BROWSER_TESTS) && npm $(if $(filter %package-lock.json,$^),ci,install) \
+		--no-audit --no-fund --loglevel=error
+	@touch $@

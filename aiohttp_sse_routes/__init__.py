@@ -1,0 +1,43 @@
+"""Server-Sent Events for aiohttp that can be relied on.
+
+Law: this module only says what is public; nothing is implemented here.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "SSE",
+    "SSE_KEY",
+    "ConfigurationError",
+    "EventError",
+    "EventTooLarge",
+    "NotSetUp",
+    "Reconnect",
+    "SSERouteDef",
+    "SSERouteTableDef",
+    "SSERoutesError",
+    "ServerSentEvent",
+    "SharedRun",
+    "get_sse",
+    "last_event_id",
+    "setup",
+    "sse_route",
+)
+
+from . import _requirements
+
+_requirements.check()
+
+from .errors import (
+    ConfigurationError,
+    EventError,
+    EventTooLarge,
+    NotSetUp,
+    SSERoutesError,
+)
+from .event import ServerSentEvent
+from .http.requests import last_event_id
+from .http.routes import SSERouteDef, SSERouteTableDef, sse_route
+from .plugin import SSE, SSE_KEY, get_sse, setup
+from .streams.producer import Reconnect
+from .streams.shared import SharedRun

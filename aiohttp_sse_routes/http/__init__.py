@@ -1,0 +1,3 @@
+"""HTTP: responses, connections, routes and pages."""
+
+__all__ = ()

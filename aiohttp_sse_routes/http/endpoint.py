@@ -1,0 +1,83 @@
+"""One route's HTTP handler: what comes before a stream.
+
+Law: whatever can refuse a request does so here, before the first byte of a stream: an
+end that was told, the limits, the guard. A client that is merely too many is refused
+so softly that a browser comes back.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Endpoint",)
+
+from collections.abc import Hashable
+from typing import Literal
+
+from aiohttp import hdrs, web
+
+from ..settings import RouteSettings
+from .handler import Target, maybe_await
+from .hub import Hub, Slot, hub_of
+from .private import PrivateVisit
+from .requests import Brought, brought_by
+from .response import HEADERS, RouteResponse
+from .script import busy
+from .shared import SharedVisit
+
+
+class Endpoint:
+    """A handler that was mounted.
+
+    Args:
+        target: The handler with its options.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer *request*: the handler that aiohttp calls."""
+        hub = hub_of(request)
+        settings = self.target.settings_for(hub)
+        brought = brought_by(request)
+        if brought.ended:
+            return web.Response(status=204)
+        if request.method == hdrs.METH_HEAD:
+            await self._check_guard(request, settings)
+            return RouteResponse()
+        if hub.draining or not hub.running:
+            return _refusal("shutdown", settings)
+        slot = await self._admit(request, hub, settings, brought)
+        if slot is None:
+            return _refusal("limit", settings)
+        try:
+            await self._check_guard(request, settings)
+            kind = SharedVisit if self.target.form == "shared" else PrivateVisit
+            visit = kind(self.target, request, hub, settings, brought, slot)
+            return await visit.serve()
+        finally:
+            slot.release()
+
+    async def _admit(
+        self, request: web.Request, hub: Hub, settings: RouteSettings, brought: Brought
+    ) -> Slot | None:
+        client: Hashable = None
+        if hub.settings.max_connections_per_client is not None:
+            ask = hub.settings.client_key
+            client = request.remote if ask is None else await maybe_await(ask(request))
+        if hub.private.holds(brought.run):
+            # The older connection of that run leaves as this one comes.
+            return hub.count_anyway(self, client)
+        return hub.admit(self, settings.max_connections, client)
+
+    async def _check_guard(self, request: web.Request, settings: RouteSettings) -> None:
+        if settings.guard is None:
+            return
+        if await maybe_await(settings.guard(request)) is False:
+            raise web.HTTPForbidden
+
+
+def _refusal(
+    reason: Literal["limit", "shutdown"], settings: RouteSettings
+) -> web.Response:
+    body = busy(reason, control_events=settings.control_events)
+    return web.Response(body=body, headers=HEADERS)

@@ -1,0 +1,95 @@
+"""A user's handler, as the rest of the package calls it.
+
+Law: what a handler is has been checked when it was decorated; here it is called, and
+what it yields is encoded by its route's options.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Target", "label_of", "maybe_await")
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+
+from ..errors import ConfigurationError
+from ..event import ServerSentEvent
+from ..settings import Form, RouteSettings
+from ..wire import Body, encode
+from .hub import Hub
+
+
+class Target:
+    """A handler with its route's options.
+
+    Args:
+        handler: The user's.
+        form: What it is.
+        settings: The route's options.
+        given: The options that the route itself has set.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        form: Form,
+        settings: RouteSettings,
+        given: frozenset[str],
+    ) -> None:
+        self.handler = handler
+        self.form = form
+        self.settings = settings
+        self.given = given
+        self.label = label_of(handler)
+
+    def settings_for(self, hub: Hub) -> RouteSettings:
+        """Return the route's settings in *hub*'s application."""
+        settings = hub.route_settings.get(self)
+        if settings is None:
+            settings = self.settings.with_defaults(self.given, hub.settings.defaults)
+            hub.route_settings[self] = settings
+        return settings
+
+    async def iterate(self, request: web.Request) -> AsyncIterator[Any]:
+        """Call the handler for a private run."""
+        result = self.handler(request)
+        if self.form == "coroutine":
+            result = await result
+        iterator = getattr(result, "__aiter__", None)
+        if iterator is None:
+            raise ConfigurationError(
+                f"{self.label} returned {type(result).__name__}: it must return an "
+                "async iterator, as an async generator is (call the generator "
+                "function)"
+            )
+        found: AsyncIterator[Any] = iterator()
+        return found
+
+    def encoder(self, hub: Hub, settings: RouteSettings) -> Callable[[Any], Body]:
+        """Return what makes the bodies of yielded values."""
+        dumps, limit = hub.settings.dumps, hub.settings.max_event_bytes
+        if not settings.events:
+            return functools.partial(encode, dumps=dumps, limit=limit)
+        names = {kind: name for name, kind in settings.events.items()}
+
+        def named(value: Any) -> Body:
+            data = value.data if isinstance(value, ServerSentEvent) else value
+            name = next((names[k] for k in type(data).__mro__ if k in names), None)
+            return encode(value, name=name, dumps=dumps, limit=limit)
+
+        return named
+
+
+def label_of(handler: Callable[..., Any]) -> str:
+    """Return the name of *handler*, as logs and errors have it."""
+    name = getattr(handler, "__qualname__", None) or repr(handler)
+    module = getattr(handler, "__module__", None)
+    return f"{module}.{name}" if module else name
+
+
+async def maybe_await(value: Any) -> Any:
+    """Return *value*, awaited if it is to be."""
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,218 @@
+"""What one application has while it runs: its runs, its connections, its limits.
+
+Law: created with the application's start and gone with its end, so that an application
+can be started twice, and two in one process know nothing of each other. Nothing here
+knows of routes beyond what they registered.
+"""
+
+from __future__ import annotations
+
+__all__ = ("HUB_KEY", "Hub", "HubSettings", "Slot", "hub_of")
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from ..errors import NotSetUp
+from ..logs.memory import MemoryLog
+from ..serialize import Dumps
+from ..settings import RouteSettings
+from ..streams.clock import Clock, MonotonicClock, Ticker
+from ..streams.private import PrivateRuns
+from ..streams.producer import Producer
+from ..streams.shared import SharedRuns
+from .connection import Connection
+
+_logger = logging.getLogger("aiohttp_sse_routes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """What ``setup`` was told for the whole application; see there."""
+
+    prefix: str = "/_sse"
+    public_prefix: str = ""
+    dumps: Dumps | None = None
+    max_event_bytes: int = 1_048_576
+    max_connections: int | None = None
+    max_connections_per_client: int | None = None
+    client_key: Callable[[Any], Any] | None = None
+    max_detached: int = 1000
+    allow_origins: tuple[str, ...] = ()
+    shutdown_grace: float = 0.5
+    clock: Clock = field(default_factory=MonotonicClock)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Slot:
+    """One connection, as the limits count it."""
+
+    __slots__ = ("_hub", "keys")
+
+    def __init__(self, hub: Hub, keys: tuple[Hashable, ...]) -> None:
+        self.keys = keys
+        self._hub: Hub | None = hub
+
+    def release(self) -> None:
+        """Give it back; twice is once."""
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            hub.counts.subtract(self.keys)
+            for key in self.keys:
+                if not hub.counts[key]:
+                    del hub.counts[key]
+
+
+class Hub:
+    """The running state of one application.
+
+    Attributes:
+        settings: The application's.
+        counts: Connections in all, a route and a client, by key.
+        draining: Whether the application is shutting down.
+    """
+
+    def __init__(self, settings: HubSettings) -> None:
+        self.settings = settings
+        self.clock = settings.clock
+        self.running = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.draining = False
+        self.counts: Counter[Hashable] = Counter()
+        self.log = MemoryLog()
+        self.private = PrivateRuns(self.settings.max_detached)
+        self.shared = SharedRuns(self.log)
+        self.producers: set[Producer] = set()
+        self.route_settings: dict[object, RouteSettings] = {}
+        self._connections: dict[Connection, float] = {}
+        self._enders: dict[object, Callable[[], None]] = {}
+        self.ticker = Ticker(self.clock, self.tick)
+
+    # -- life ----------------------------------------------------------------------
+
+    def open(self, routes: Iterable[RouteSettings]) -> None:
+        """Begin, at the application's start, with a ticker as quick as *routes* need."""
+        self._reset()
+        self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for route in routes:
+            for duration in (route.heartbeat, route.resume, route.lifetime):
+                self.ticker.serve(duration)
+        self.ticker.start()
+        self.running = True
+
+    async def drain(self) -> None:
+        """End all streams: connections at once, generators by being told.
+
+        Handlers return when their generators have ended, or the grace is over; what
+        still runs is logged by name, and is not waited for.
+        """
+        self.draining = True
+        for connection in tuple(self._connections):
+            connection.end("shutdown", connection.farewell())
+        for end in tuple(self._enders.values()):
+            end()
+        for producer in tuple(self.producers):
+            producer.stop()
+        tasks = {producer.task for producer in self.producers}
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.settings.shutdown_grace)
+        still = sorted(p.name for p in self.producers if not p.task.done())
+        if still:
+            _logger.warning(
+                "shut down while %d generators still run their finally: %s",
+                len(still),
+                ", ".join(still),
+                extra={"sse_event": "shutdown", "sse_running": still},
+            )
+        if not self.released.done():
+            self.released.set_result(None)
+
+    async def close(self) -> None:
+        """Stop, behind the last stream."""
+        await self.ticker.stop()
+        self.running = False
+
+    # -- connections -----------------------------------------------------------------
+
+    def admit(
+        self, route: Hashable, route_limit: int | None, client: Hashable
+    ) -> Slot | None:
+        """Count a connection; None where a limit is reached."""
+        settings = self.settings
+        limits = (
+            (("all",), settings.max_connections),
+            (("route", route), route_limit),
+            (("client", client), settings.max_connections_per_client),
+        )
+        for key, limit in limits:
+            if limit is not None and self.counts[key] >= limit:
+                return None
+        keys = tuple(key for key, limit in limits if key != ("client", None))
+        self.counts.update(keys)
+        return Slot(self, keys)
+
+    def count_anyway(self, route: Hashable, client: Hashable) -> Slot:
+        """Count a connection that takes another's place, whatever the limits."""
+        keys: tuple[Hashable, ...] = (("all",), ("route", route))
+        if client is not None:
+            keys += (("client", client),)
+        self.counts.update(keys)
+        return Slot(self, keys)
+
+    def watch(self, connection: Connection, heartbeat: float) -> None:
+        """Let the ticker care for *connection*."""
+        self._connections[connection] = heartbeat
+
+    def unwatch(self, connection: Connection) -> None:
+        """Forget *connection*."""
+        self._connections.pop(connection, None)
+
+    def at_drain(self, who: object, end: Callable[[], None]) -> None:
+        """Call *end* when the application shuts down, unless `forget` comes before."""
+        self._enders[who] = end
+
+    def forget(self, who: object) -> None:
+        """Take back `at_drain`."""
+        self._enders.pop(who, None)
+
+    @property
+    def connections(self) -> int:
+        """How many streams are open."""
+        return len(self._connections)
+
+    def cut_all(self) -> int:
+        """Cut every connection, as a network would; return how many there were."""
+        connections = tuple(self._connections)
+        for connection in connections:
+            connection.transport.abort()
+        return len(connections)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        for connection, heartbeat in tuple(self._connections.items()):
+            connection.tick(now, heartbeat)
+        self.private.expire(now)
+        self.shared.tick(now)
+
+
+HUB_KEY: Final = web.AppKey("aiohttp_sse_routes_hub", Hub)
+
+
+def hub_of(request: web.BaseRequest) -> Hub:
+    """Return the hub of the application that *request* came to.
+
+    Raises:
+        NotSetUp: it has none.
+    """
+    config = getattr(request, "config_dict", {})
+    hub: Hub | None = config.get(HUB_KEY)
+    if hub is None:
+        raise NotSetUp(f"the application that serves {request.path} has no SSE plugin")
+    return hub

@@ -1,0 +1,196 @@
+"""What pages need: the generated client, and where the streams are.
+
+Law: the client is rendered once a start, from the routes that are mounted, and served
+by content hash; into the application's Jinja environment go two functions and nothing
+else, whether it is set up before us or after. Without aiohttp-jinja2's setup the files
+are served all the same.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Pages",)
+
+import re
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import jinja2
+from aiohttp import hdrs, web
+from markupsafe import Markup
+
+from ..cursor import parse
+from ..errors import ConfigurationError
+from .client_files import ClientFiles, ClientRoute, js_name, render, script_tag
+from .hub import HUB_KEY, HubSettings
+from .requests import QUERY_NAMES
+from .routes import Found, all_apps
+
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
+_REVALIDATE: Final = "no-cache"
+_LONGEST_ID: Final = 200
+
+
+class Pages:
+    """The files and functions of one application.
+
+    Args:
+        app: The root application.
+        settings: Where things are served.
+    """
+
+    def __init__(self, app: web.Application, settings: HubSettings) -> None:
+        self._app = app
+        self._settings = settings
+        self._files: ClientFiles | None = None
+        self._resources: dict[str, web.AbstractResource] = {}
+
+    def mount(self) -> None:
+        """Add the routes of the files, and the functions if Jinja is there already."""
+        router, prefix = self._app.router, self._settings.prefix
+        router.add_get(prefix + "/client.js", self._serve_module)
+        router.add_get(prefix + "/client.global.js", self._serve_classic)
+        router.add_get(prefix + "/client-{hash}.js", self._serve_module)
+        router.add_get(prefix + "/client.global-{hash}.js", self._serve_classic)
+        router.add_post(prefix + "/close", self._close)
+        self._extend_environments()
+
+    def open(self, found: Found) -> None:
+        """Render the client of the routes *found*, at start.
+
+        Raises:
+            ConfigurationError: two routes have one name, or one that JavaScript cannot
+                bear.
+        """
+        routes: dict[str, ClientRoute] = {}
+        labels: dict[str, str] = {}
+        self._resources.clear()
+        for item in found:
+            definition, resource = item.definition, item.route.resource
+            assert resource is not None
+            self._resources.setdefault(definition.name, resource)
+            settings = definition.settings.with_defaults(
+                definition.given, self._settings.defaults
+            )
+            if not settings.client:
+                continue
+            try:
+                name = js_name(definition.name)
+            except ValueError as exc:
+                raise ConfigurationError(f"{definition.label}: {exc}") from None
+            if labels.setdefault(name, definition.label) != definition.label:
+                raise ConfigurationError(
+                    f"{labels[name]} and {definition.label} would both be sse.{name} "
+                    "in the client: give one another name=, or client=False"
+                )
+            routes[name] = ClientRoute(
+                name=name,
+                path=resource.canonical,
+                methods=definition.settings.methods,
+                heartbeat=settings.heartbeat,
+                doc=definition.doc,
+            )
+        self._files = render(
+            list(routes.values()),
+            prefix=self._settings.prefix,
+            loader=self._user_loader(),
+        )
+        self._extend_environments()
+
+    @property
+    def client_url(self) -> str:
+        """Where the client is, as a page imports it."""
+        return f"{self._base}{self._settings.prefix}/client.js"
+
+    def url(self, route: str, /, **parts: Any) -> str:
+        """See `SSE.url`."""
+        resource = self._resources.get(route)
+        if resource is None:
+            raise ConfigurationError(
+                f"sse_url({route!r}): there is no such route; the routes are "
+                f"{', '.join(sorted(self._resources)) or 'none'}"
+            )
+        after = parts.pop("after", None)
+        path = resource.canonical
+        for name in _VARIABLE.findall(path):
+            if name not in parts:
+                raise ConfigurationError(
+                    f"sse_url({route!r}): the path {path} needs {name}="
+                )
+            path = path.replace("{" + name + "}", quote(str(parts.pop(name)), safe=""))
+        query = [(k, v) for k, v in parts.items() if v is not None]
+        if after is not None:
+            query.append((QUERY_NAMES[0], after))
+        tail = "?" + urlencode(query, doseq=True) if query else ""
+        return f"{self._base}{path}{tail}"
+
+    def client(self, *, nonce: str | None = None) -> Markup:
+        """Return the script tag: ``{{ sse_client() }}``."""
+        assert self._files is not None, "the application has not started"
+        url = f"{self._base}{self._settings.prefix}/client.global-{self._files.hash}.js"
+        tag: Markup = script_tag(url, nonce)
+        return tag
+
+    @property
+    def _base(self) -> str:
+        return self._settings.public_prefix
+
+    # -- the application's Jinja environments ------------------------------------------
+
+    def _extend_environments(self) -> None:
+        for app in all_apps(self._app):
+            for key in app:
+                environment = app[key]
+                if isinstance(environment, jinja2.Environment):
+                    # Into the same dict: cached templates look there.
+                    environment.globals.setdefault("sse_client", self.client)
+                    environment.globals.setdefault("sse_url", self.url)
+
+    def _user_loader(self) -> jinja2.BaseLoader | None:
+        for key in self._app:
+            environment = self._app[key]
+            if isinstance(environment, jinja2.Environment) and environment.loader:
+                return environment.loader
+        return None
+
+    # -- files -----------------------------------------------------------------------
+
+    async def _serve_module(self, request: web.Request) -> web.StreamResponse:
+        assert self._files is not None
+        return self._serve(request, self._files.module, self._files.hash)
+
+    async def _serve_classic(self, request: web.Request) -> web.StreamResponse:
+        assert self._files is not None
+        return self._serve(request, self._files.classic, self._files.hash)
+
+    def _serve(self, request: web.Request, text: str, digest: str) -> web.Response:
+        asked = request.match_info.get("hash")
+        if asked is None:
+            caching = _REVALIDATE
+        elif asked == digest:
+            caching = _IMMUTABLE
+        else:
+            # Another worker's, as in a rolling deploy: ours will do, for now.
+            caching = "no-store"
+        response = web.Response(
+            text=text,
+            content_type="text/javascript",
+            charset="utf-8",
+            headers={hdrs.CACHE_CONTROL: caching, "X-Content-Type-Options": "nosniff"},
+        )
+        response.etag = digest
+        if any(tag.value in (digest, "*") for tag in request.if_none_match or ()):
+            response = web.Response(status=304, headers={hdrs.CACHE_CONTROL: caching})
+            response.etag = digest
+        return response
+
+    async def _close(self, request: web.Request) -> web.StreamResponse:
+        """End the private run whose id the body is: the client's ``close()``.
+
+        The token in it is unguessable and is what a connection to the run needs too.
+        """
+        text = (await request.content.read(_LONGEST_ID)).decode(errors="replace")
+        self._app[HUB_KEY].private.close_by(parse(text.strip()))
+        return web.Response(status=204)
+
+
+_VARIABLE: Final = re.compile(r"\{([^{}]+)\}")

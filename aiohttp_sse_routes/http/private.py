@@ -1,0 +1,183 @@
+"""A request for a private run: attach it to its client's, or begin one.
+
+Law: a run is resumed only by what it was begun with, and a request that may have had
+effects is never made again.
+"""
+
+from __future__ import annotations
+
+__all__ = ("PrivateVisit",)
+
+import hashlib
+from collections.abc import Hashable
+
+from aiohttp import hdrs, web
+
+from ..streams.feed import Ending, GapReason
+from ..streams.private import PrivateRun
+from .connection import Connection
+from .handler import maybe_await
+from .requests import QUERY_NAMES, Brought, consulted
+from .script import Resumed
+from .visit import Visit, failed_unopened, log_failure
+
+
+class PrivateVisit(Visit):
+    """See `Visit`."""
+
+    async def serve(self) -> web.StreamResponse:
+        """Attach to the client's run, or begin one."""
+        key = await self._key()
+        run = self.hub.private.find(self.brought.run, key)
+        if run is not None:
+            place = self.brought.run.seq if self.brought.run else 0
+            ending, at_end = run.ending, place >= run.feed.ring.head
+            if ending is not None and ending.kind == "reconnect" and at_end:
+                # It was told to come back, for a new run.
+                self.hub.private.forget(run)
+                self.brought = Brought()
+            elif ending is not None and at_end and not self.settings.control_events:
+                return web.Response(status=204)
+            else:
+                return await self._continue(run, place)
+        elif self._was_run() and self.request.method != hdrs.METH_GET:
+            return await self._gone()
+        return await self._begin(key)
+
+    def _was_run(self) -> bool:
+        cursor = self.brought.cursor
+        return cursor is not None and cursor.kind == "r"
+
+    async def _key(self) -> Hashable:
+        request, ask = self.request, self.settings.owner
+        if ask is None:
+            text = request.headers.get(hdrs.AUTHORIZATION)
+            owner: Hashable = (
+                text and hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+            )
+        else:
+            owner = await maybe_await(ask(request))
+        query = sorted((k, v) for k, v in request.query.items() if k not in QUERY_NAMES)
+        return self.target, request.method, request.path, tuple(query), owner
+
+    async def _continue(self, run: PrivateRun, place: int) -> web.StreamResponse:
+        hub = self.hub
+        hub.private.attached(run)
+        try:
+            gap = run.resumption(place)
+            connection = await self.open("gap" if gap else "continued")
+        except BaseException:
+            if run.reader is None:
+                self._leave_waiting(run)
+            raise
+        if connection is None:
+            if run.reader is None:
+                self._leave_waiting(run)
+            return self.response
+        # The log may have moved on while the headers were sent.
+        gap = run.resumption(place)
+        start = run.feed.ring.floor if gap else place
+        self.greet(connection, run.feed, "gap" if gap else "continued", start, gap)
+        run.attach(connection, start)
+        try:
+            await self.follow(connection, [run.producer])
+        finally:
+            self._detach(run, connection)
+        connection.release()
+        return self.response
+
+    async def _begin(self, key: Hashable) -> web.StreamResponse:
+        settings, hub = self.settings, self.hub
+        iterator = await self.target.iterate(self.request)
+        announced = False
+
+        def on_end(run: PrivateRun, ending: Ending) -> None:
+            if ending.kind == "failed" and announced:
+                log_failure(run.name, ending)
+                hub.private.forget(run)
+
+        run = PrivateRun(
+            iterator,
+            encode=self.target.encoder(hub, settings),
+            key=key,
+            max_events=settings.replay,
+            max_bytes=settings.replay_bytes,
+            resume=settings.resume,
+            name=self.target.label,
+            on_end=on_end,
+        )
+        self.keep(run.producer)
+        try:
+            await self.first(run.producer)
+            if failed_unopened(run.ending, run.feed):
+                assert run.ending is not None and run.ending.error is not None
+                raise run.ending.error
+            announced = True
+            await self._run_stream(run)
+        except BaseException:
+            run.producer.stop()
+            await self.outlast(run.producer)
+            raise
+        await self.outlast(run.producer)
+        return self.response
+
+    async def _run_stream(self, run: PrivateRun) -> None:
+        """Stream a run that has just begun, until its client leaves."""
+        if run.resume > 0:
+            # The handler stays on with a run that waits; the connection must not.
+            self.response.force_close()
+        resumed = self._fresh_or_gap(run)
+        connection = await self.open(resumed)
+        if connection is None:
+            run.producer.stop()
+            return
+        if resumed == "continued":
+            run.feed.own_ids = True
+        gap: GapReason | None = "unknown" if resumed == "gap" else None
+        self.greet(connection, run.feed, resumed, 0, gap)
+        self.hub.private.add(run)
+        run.attach(connection, 0)
+        try:
+            await self.follow(connection, [run.producer])
+        finally:
+            self._detach(run, connection)
+        connection.release()
+        if not run.producer.task.done():
+            connection.hang_up()
+
+    def _fresh_or_gap(self, run: PrivateRun) -> Resumed:
+        if not self.brought.present:
+            return "fresh"
+        if self.brought.own is not None and (
+            run.feed.own_ids or consulted(self.request)
+        ):
+            return "continued"
+        return "gap"
+
+    def _detach(self, run: PrivateRun, connection: Connection) -> None:
+        if run.detach(connection):
+            self._leave_waiting(run)
+
+    def _leave_waiting(self, run: PrivateRun) -> None:
+        failed = run.ending is not None and run.ending.kind == "failed"
+        if failed or not run.can_wait or self.hub.draining:
+            self.hub.private.close(run)
+        else:
+            self.hub.private.wait(run, self.hub.clock.now())
+
+    async def _gone(self) -> web.StreamResponse:
+        """Tell that a request which may have had effects is not made again."""
+        if not self.settings.control_events:
+            return web.Response(status=204)
+        connection = await self.open("gap")
+        if connection is not None:
+            assert self.brought.id is not None
+            place = str(self.brought.cursor)
+            connection.write(
+                self.script.hello(place, "gap")
+                + self.script.gap_block("unknown", self.brought.id, place)
+            )
+            connection.end("finished", self.script.end_block("gone", place))
+            self.close_up(connection)
+            connection.release()
+        return self.response

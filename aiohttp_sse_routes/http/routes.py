@@ -1,0 +1,374 @@
+"""Routes: what the decorator collects and ``app.add_routes`` takes.
+
+Law: a decorator returns the function unchanged and only notes it; mounting is a step
+of its own. A mistake is found where it is written, and the error names the function
+and the fix. There is no state at import but the default table.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "DEFAULT_TABLE",
+    "Found",
+    "Mounted",
+    "SSERouteDef",
+    "SSERouteTableDef",
+    "all_apps",
+    "endpoint_of",
+    "find_routes",
+    "sse_route",
+)
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar, Unpack, overload
+
+from aiohttp import hdrs, web
+
+from ..errors import ConfigurationError
+from ..settings import Form, RouteOptions, RouteSettings
+from .endpoint import Endpoint
+from .handler import Target, label_of
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_MARK: Final = "__sse_endpoint__"
+
+# What each form cannot use, with the reason.
+_MEANINGLESS: Final[dict[Form, dict[str, str]]] = {
+    "generator": {
+        "history": "a private run has no events from before its client",
+        "on_slow": "a private run is paused by its client, never overtaken",
+    },
+    "coroutine": {
+        "history": "a private run has no events from before its client",
+        "on_slow": "a private run is paused by its client, never overtaken",
+    },
+    "shared": {"owner": "a shared run belongs to nobody"},
+}
+
+
+class SSERouteDef(web.AbstractRouteDef):
+    """A route without a decorator, as `aiohttp.web.get` is one.
+
+    Args:
+        path: The path, as aiohttp's router takes it; it begins with ``/``.
+        handler: An async generator function, or a coroutine function that returns an
+            async iterator; a bound method is one too.
+        **options: See `sse_route`.
+
+    Raises:
+        ConfigurationError: the handler or an option is wrong.
+    """
+
+    __slots__ = ("form", "given", "handler", "path", "settings")
+
+    def __init__(
+        self,
+        path: str,
+        handler: Callable[..., Any],
+        **options: Unpack[RouteOptions],
+    ) -> None:
+        label = label_of(handler) if callable(handler) else repr(handler)
+        where = f"sse_route({path!r}) on {label}"
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise ConfigurationError(f"{where}: the path must be a str that begins '/'")
+        self.path = path
+        self.handler = handler
+        self.given = frozenset(options)
+        self.settings = RouteSettings.checked(options, where)
+        self.form: Form = _form_of(handler, self.settings, where)
+        _check_form(self.form, self.given, self.settings, where)
+        _check_callable(f"{where}: guard", self.settings.guard)
+        _check_callable(f"{where}: owner", self.settings.owner)
+
+    @property
+    def label(self) -> str:
+        """The handler's name."""
+        return label_of(self.handler)
+
+    @property
+    def doc(self) -> str:
+        """The first line of the handler's docstring."""
+        return (inspect.getdoc(self.handler) or "").partition("\n")[0]
+
+    @property
+    def name(self) -> str:
+        """The route's name, else its handler's."""
+        name: str = getattr(self.handler, "__name__", type(self.handler).__name__)
+        return self.settings.name or name
+
+    def __repr__(self) -> str:
+        methods = ",".join(self.settings.methods)
+        return f"<SSERouteDef {methods} {self.path} -> {self.label}>"
+
+    def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
+        """Add the route to *router*; aiohttp's ``add_routes`` calls it."""
+        endpoint = Endpoint(Target(self.handler, self.form, self.settings, self.given))
+
+        @functools.wraps(self.handler, updated=())
+        async def handler(request: web.Request) -> web.StreamResponse:
+            return await endpoint.serve(request)
+
+        # aiohttp asks for a coroutine function, and would look through __wrapped__.
+        del handler.__wrapped__
+        setattr(handler, _MARK, (self, endpoint))
+        self._check_free(router)
+        resource = router.add_resource(self.path, name=self.settings.name)
+        methods = self.settings.methods
+        routes: list[web.AbstractRoute] = [
+            resource.add_route(method, handler) for method in methods
+        ]
+        if hdrs.METH_GET in methods:
+            routes.append(resource.add_route(hdrs.METH_HEAD, handler))
+        return routes
+
+    def _check_free(self, router: web.UrlDispatcher) -> None:
+        for route in router.routes():
+            found = endpoint_of(route)
+            if found is None or route.resource is None:
+                continue
+            definition = found[0]
+            if definition is self:
+                raise ConfigurationError(
+                    f"{self!r} is mounted twice: give its table to setup() or to "
+                    "add_routes(), not to both"
+                )
+            same_path = definition.path == self.path
+            if same_path and set(definition.settings.methods) & set(
+                self.settings.methods
+            ):
+                raise ConfigurationError(
+                    f"{self.label} and {definition.label} are both at {self.path!r}: "
+                    "change the path of one"
+                )
+        if self.settings.name is not None and self.settings.name in router:
+            raise ConfigurationError(
+                f"{self.label}: the name {self.settings.name!r} is taken by another "
+                "route, choose another name="
+            )
+
+
+class SSERouteTableDef(Sequence[web.AbstractRouteDef]):
+    """A table of routes that a decorator fills, as `aiohttp.web.RouteTableDef`.
+
+    Give it to ``setup(app, routes=table)``, ``app.add_routes(table)`` or, on a
+    sub-application, ``sub.add_routes(table)``.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[SSERouteDef] = []
+
+    def __repr__(self) -> str:
+        return f"<SSERouteTableDef count={len(self._items)}>"
+
+    @overload
+    def __getitem__(self, index: int) -> SSERouteDef: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[SSERouteDef]: ...
+
+    def __getitem__(self, index: int | slice) -> SSERouteDef | list[SSERouteDef]:
+        return self._items[index]
+
+    def __iter__(self) -> Iterator[SSERouteDef]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._items
+
+    def sse_route(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[Handler], Handler]:
+        """Add the decorated function to this table; see `aiohttp_sse_routes.sse_route`.
+
+        Raises:
+            ConfigurationError: the handler or an option is wrong.
+        """
+
+        def decorate(handler: Handler) -> Handler:
+            self._items.append(SSERouteDef(path, handler, **options))
+            return handler
+
+        if callable(path):
+            raise ConfigurationError(
+                "@sse_route needs a path: write @sse_route('/path') in place of "
+                "@sse_route"
+            )
+        return decorate
+
+
+DEFAULT_TABLE: Final = SSERouteTableDef()
+"""Where `sse_route` adds to, and what ``setup(app)`` mounts."""
+
+
+def sse_route(
+    path: str, **options: Unpack[RouteOptions]
+) -> Callable[[Handler], Handler]:
+    """Make an async generator an SSE endpoint.
+
+    The function is added to the default table, which ``setup(app)`` mounts, and is
+    returned unchanged.
+
+    Args:
+        path: The path, as aiohttp's router takes it.
+        **options: The options of `aiohttp_sse_routes.settings.RouteSettings`.
+
+    Raises:
+        ConfigurationError: the handler or an option is wrong.
+    """
+    return DEFAULT_TABLE.sse_route(path, **options)
+
+
+def endpoint_of(route: web.AbstractRoute) -> tuple[SSERouteDef, Endpoint] | None:
+    """Return what was mounted at *route*, if it is one of ours."""
+    found: tuple[SSERouteDef, Endpoint] | None = getattr(route.handler, _MARK, None)
+    return found
+
+
+class Mounted(NamedTuple):
+    """A route of ours in an application.
+
+    Attributes:
+        route: aiohttp's.
+        definition: What was mounted there.
+        endpoint: What serves it.
+    """
+
+    route: web.AbstractRoute
+    definition: SSERouteDef
+    endpoint: Endpoint
+
+
+Found = Sequence[Mounted]
+"""The routes of ours in an application and below, HEAD left out."""
+
+
+def find_routes(app: web.Application) -> Found:
+    """Return the routes of ours in *app* and in its sub-applications.
+
+    Raises:
+        ConfigurationError: one is mounted twice.
+    """
+    found: list[Mounted] = []
+    seen: dict[SSERouteDef, str] = {}
+    for inner in all_apps(app):
+        for resource in inner.router.resources():
+            for route in resource:
+                mark = endpoint_of(route)
+                if mark is None or route.method == hdrs.METH_HEAD:
+                    continue
+                definition, path = mark[0], resource.canonical
+                if seen.setdefault(definition, path) != path:
+                    raise ConfigurationError(
+                        f"{definition!r} is mounted twice, at {seen[definition]} and "
+                        f"{path}: make a table for each"
+                    )
+                found.append(Mounted(route, *mark))
+    return found
+
+
+def all_apps(app: web.Application) -> list[web.Application]:
+    """Return *app* and its sub-applications, the outer ones first."""
+    apps = [app]
+    for sub in app._subapps:  # noqa: SLF001 -- aiohttp has no other way down
+        apps += all_apps(sub)
+    return apps
+
+
+def _form_of(handler: Any, settings: RouteSettings, where: str) -> Form:
+    call = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
+    if isinstance(handler, functools.partial):
+        call = handler.func
+    if inspect.isclass(handler) or call is None:
+        raise ConfigurationError(
+            f"{where}: {handler!r} is not a function; for a method of an object use "
+            "SSERouteDef(path, object.method)"
+        )
+    if inspect.isasyncgenfunction(call):
+        form: Form = "shared" if settings.shared else "generator"
+    elif inspect.iscoroutinefunction(call):
+        if settings.shared:
+            raise ConfigurationError(
+                f"{where}: shared=True needs an async generator function, and this is "
+                "a coroutine function: use yield in it, or leave shared out"
+            )
+        form = "coroutine"
+    elif inspect.isgeneratorfunction(call):
+        raise ConfigurationError(
+            f"{where}: this is a sync generator function, which would block the "
+            "server: write async def"
+        )
+    else:
+        raise ConfigurationError(
+            f"{where}: this is a plain function: write async def with yield, or async "
+            "def that returns an async iterator"
+        )
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError:
+        what = "the SharedRun" if form == "shared" else "the request"
+        raise ConfigurationError(
+            f"{where}: it must take one argument, {what}; for a method use "
+            "SSERouteDef(path, object.method)"
+        ) from None
+    except ValueError:  # no signature to be had: a C function
+        pass
+    return form
+
+
+def _check_form(
+    form: Form, given: frozenset[str], settings: RouteSettings, where: str
+) -> None:
+    for option, reason in _MEANINGLESS[form].items():
+        if option in given:
+            raise ConfigurationError(
+                f"{where}: {option}= means nothing here, {reason}: leave it out"
+            )
+    if form == "shared" and settings.methods != ("GET",):
+        raise ConfigurationError(
+            f"{where}: a shared run has no request, and is followed by GET only: leave "
+            "methods out"
+        )
+
+
+def _check_callable(where: str, function: Any) -> None:
+    if function is None:
+        return
+    if not callable(function):
+        raise ConfigurationError(f"{where}={function!r} must be a callable")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{where}={label_of(function)} is a generator, whose body would never run: "
+            "write return or raise in place of yield"
+        )
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{where}={label_of(function)} must take one argument, the request"
+        ) from None
+    except ValueError:
+        pass
+
+
+def _show_options(function: Callable[..., Any]) -> None:
+    """Let ``help()`` and ``inspect.signature`` show each option with its default."""
+    parameters = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+        for name, field in RouteSettings.__dataclass_fields__.items()
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
+
+_show_options(sse_route)
+_show_options(SSERouteTableDef.sse_route)

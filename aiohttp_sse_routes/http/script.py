@@ -1,0 +1,146 @@
+"""What a stream says beside its events: the control events of one route.
+
+Law: everything here is the contract's wire format, in one place. A route without
+control events gets comments, ``retry`` and silence only.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "RETRY_LATER",
+    "EndReason",
+    "Resumed",
+    "RouteScript",
+    "busy",
+    "refuses",
+    "spread",
+)
+
+import random
+from typing import Final, Literal
+
+from aiohttp import web
+
+from ..cursor import has_our_format
+from ..streams.feed import Ending, GapReason
+from ..wire import control, retry_line
+from .connection import CloseReason, Connection, Script
+
+RETRY_LATER: Final = 30_000
+"""Milliseconds after which a client may try again what has failed, or was refused."""
+
+Resumed = Literal["fresh", "continued", "gap"]
+EndReason = Literal["finished", "replaced", "disconnected", "gone"]
+
+
+def spread(value: float, share: float = 0.25) -> float:
+    """Return *value* moved by at most *share* of it, at random.
+
+    So that a fleet of clients that lost their connections together does not come back
+    together.
+    """
+    return value * random.uniform(1 - share, 1 + share)  # noqa: S311 -- not a secret
+
+
+def busy(reason: Literal["limit", "shutdown"], *, control_events: bool) -> bytes:
+    """Return the whole body of a soft refusal, which a browser survives."""
+    retry = retry_line(spread(RETRY_LATER))
+    if not control_events:
+        return retry + b"\n"
+    return retry + control("sse-busy", {"reason": reason})
+
+
+class RouteScript(Script):
+    """The control events of one connection.
+
+    Args:
+        retry: The client's reconnection time, in ms, before it is spread.
+        heartbeat: Seconds between heartbeats, as the client is told.
+        control_events: Whether any are sent.
+        disconnect_slow: Whether a client that was overtaken is sent away.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry: int,
+        heartbeat: float,
+        control_events: bool,
+        disconnect_slow: bool = False,
+    ) -> None:
+        self._retry = retry
+        self._heartbeat = heartbeat
+        self._control_events = control_events
+        self._disconnect_slow = disconnect_slow
+
+    def hello(self, place: str, resumed: Resumed) -> bytes:
+        """Return the first block of a stream."""
+        retry = retry_line(spread(self._retry))
+        if not self._control_events:
+            return retry + b"\n"
+        data = {"heartbeat": self._heartbeat, "resumed": resumed}
+        return retry + control("sse-hello", data, id=place)
+
+    def gap_block(self, reason: GapReason, after: str | None, place: str) -> bytes:
+        """Return the block that tells a gap, if any is told."""
+        if not self._control_events:
+            return b""
+        known = after if after is not None and has_our_format(after) else None
+        return control("sse-gap", {"reason": reason, "after": known}, id=place)
+
+    def end_block(self, reason: EndReason, place: str) -> bytes:
+        """Return the block that ends a stream for good."""
+        if not self._control_events:
+            return b""
+        return control("sse-end", {"reason": reason}, id=f"{place}.end")
+
+    # -- in the course of a stream ---------------------------------------------------
+
+    def gap(
+        self, connection: Connection, reason: GapReason, after: int, place: int
+    ) -> bytes | None:
+        """See `Script.gap`."""
+        feed = connection.feed
+        if feed is None or not self._control_events:
+            return None
+        if self._disconnect_slow and reason == "slow":
+            return None
+        return self.gap_block(reason, feed.cursor(after), feed.cursor(place))
+
+    def ending(
+        self, connection: Connection, ending: Ending
+    ) -> tuple[CloseReason, bytes]:
+        """See `Script.ending`."""
+        feed = connection.feed
+        assert feed is not None
+        place = feed.cursor(feed.delivered)
+        if ending.kind == "finished":
+            return "finished", self.end_block("finished", place)
+        if ending.kind == "reconnect":
+            return "reconnect", retry_line(ending.after * 1000) + b"\n"
+        if ending.kind == "stopped":
+            return "disconnected", self.end_block("disconnected", place)
+        block = retry_line(RETRY_LATER)
+        if not self._control_events:
+            return "error", block + b"\n"
+        block += control("sse-error", {"ref": ending.ref})
+        if refuses(ending) and feed.ring.head == feed.start:
+            block += self.end_block("disconnected", place)
+        return "error", block
+
+    def replaced(self, connection: Connection) -> bytes:
+        """See `Script.replaced`."""
+        feed = connection.feed
+        if feed is None:
+            return b""
+        return self.end_block("replaced", feed.cursor(connection.place))
+
+    def farewell(self, connection: Connection) -> bytes:
+        """See `Script.farewell`."""
+        return retry_line(spread(self._retry)) + b"\n"
+
+
+def refuses(ending: Ending) -> bool:
+    """Return whether a run ended with a 4xx: coming back would not help."""
+    error = ending.error
+    return isinstance(error, web.HTTPException) and 400 <= error.status < 500

@@ -1,0 +1,137 @@
+"""A request for a shared run: follow the one of its path, or begin it.
+
+Law: a client is given nothing of its own but its place; who waits for a run that fails
+before it has begun is answered by what it raised, each with an answer of its own.
+"""
+
+from __future__ import annotations
+
+__all__ = ("SharedVisit",)
+
+from collections.abc import Hashable
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from ..streams.feed import Ending, GapReason
+from ..streams.shared import SharedRun, SharedStream
+from .requests import Brought
+from .script import Resumed, refuses
+from .visit import Visit, failed_unopened, log_failure
+
+
+class SharedVisit(Visit):
+    """See `Visit`."""
+
+    async def serve(self) -> web.StreamResponse:
+        """Attach to the run of the path, or begin it."""
+        hub, brought = self.hub, self.brought
+        info = self.request.match_info
+        key = (self.target, tuple(sorted(info.items())))
+        stream: SharedStream | None = None
+        gap: GapReason | None = None
+        if brought.present:
+            stream, gap = hub.shared.locate(key, brought.cursor)
+        place = brought.cursor.seq if stream and brought.cursor else None
+        if stream is None:
+            if gap is None:
+                self.brought = Brought()
+            stream = hub.shared.get(key) or self._begin_shared(key)
+        elif (
+            stream.ending is not None
+            and place == stream.feed.ring.head
+            and not self.settings.control_events
+        ):
+            return web.Response(status=204)
+        stream.hold(self)
+        try:
+            await self.first(stream.producer)
+            if failed_unopened(stream.producer.ending, stream.feed) and (
+                hub.shared.get(key) is not stream
+            ):
+                assert stream.producer.ending is not None
+                raise _again(stream.producer.ending.error)
+            await self._follow_shared(stream, place, gap)
+        finally:
+            stream.let_go(self, hub.clock.now())
+            if stream.resume == 0:
+                hub.shared.tick(hub.clock.now())
+        return self.response
+
+    async def _follow_shared(
+        self, stream: SharedStream, place: int | None, gap: GapReason | None
+    ) -> None:
+        if place is not None:
+            gap = stream.resumption(place)
+        resumed: Resumed = "gap" if gap else "fresh" if place is None else "continued"
+        connection = await self.open(resumed)
+        if connection is None:
+            return
+        feed = stream.feed
+        if place is not None:
+            gap = stream.resumption(place)
+        if gap == "expired":
+            start = feed.ring.floor
+        elif gap or place is None:
+            start = feed.fresh_place()
+        else:
+            start = place
+        resumed = "gap" if gap else "fresh" if place is None else "continued"
+        self.greet(connection, feed, resumed, start, gap)
+        stream.attached = True
+        feed.join(connection, start)
+        try:
+            await self.follow(connection, [])
+        finally:
+            feed.leave(connection)
+        connection.release()
+
+    def _begin_shared(self, key: Hashable) -> SharedStream:
+        settings, hub, request = self.settings, self.hub, self.request
+        handle = SharedRun(request.app, dict(request.match_info), request.path)
+
+        def on_end(stream: SharedStream, ending: Ending) -> None:
+            now = hub.clock.now()
+            if ending.kind != "failed":
+                hub.shared.finish(key, stream, now)
+            elif not stream.attached and not stream.opened:
+                # Those who wait for it get what it raised as their status.
+                hub.shared.drop(key, stream)
+            else:
+                log_failure(stream.name, ending)
+                if refuses(ending) and not stream.opened:
+                    stream.feed.finish(ending)
+                    hub.shared.finish(key, stream, now)
+                else:
+                    stream.delay_restart(now)
+
+        stream = SharedStream(
+            lambda: self.target.handler(handle),
+            encode=self.target.encoder(hub, settings),
+            log=hub.log,
+            history=settings.history,
+            max_events=settings.replay,
+            max_bytes=settings.replay_bytes,
+            resume=settings.resume,
+            name=self.target.label,
+            on_start=self.keep,
+            on_end=on_end,
+        )
+        hub.shared.add(key, stream)
+        return stream
+
+
+def _again(error: BaseException | None) -> BaseException:
+    """Return *error* to be raised once more.
+
+    An HTTPException is a response, and one response answers one request.
+    """
+    assert error is not None
+    if not isinstance(error, web.HTTPException):
+        return error
+    copy = Exception.__new__(type(error))
+    copy.__dict__.update(error.__dict__)
+    copy._headers = CIMultiDict(error.headers)  # noqa: SLF001 -- see above
+    copy._state = {}  # noqa: SLF001
+    copy.args = error.args
+    return copy

@@ -1,0 +1,183 @@
+"""One request's way through an endpoint: what all streams have in common.
+
+Law: after the first byte nothing is raised to aiohttp but a cancellation that is not
+ours. The request that began a private run returns when the run has ended, so that what
+its middlewares hold open stays so as long as the generator may need it.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Visit", "failed_unopened", "log_failure")
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from ..settings import RouteSettings
+from ..streams.feed import Ending, Feed, GapReason
+from ..streams.producer import Producer
+from .connection import Connection
+from .handler import Target
+from .hub import Hub, Slot
+from .requests import Brought
+from .response import RouteResponse
+from .script import Resumed, RouteScript, spread
+
+_logger = logging.getLogger("aiohttp_sse_routes")
+
+
+class Visit:
+    """One request's way to its stream and to the stream's end.
+
+    Args:
+        target: The handler.
+        request: The request.
+        hub: The application's.
+        settings: The route's, in that application.
+        brought: The last event ID that it came with.
+        slot: What the limits count it as.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        request: web.Request,
+        hub: Hub,
+        settings: RouteSettings,
+        brought: Brought,
+        slot: Slot,
+    ) -> None:
+        self.target = target
+        self.request = request
+        self.hub = hub
+        self.settings = settings
+        self.brought = brought
+        self.slot = slot
+        self.response = RouteResponse()
+        self.script = RouteScript(
+            retry=settings.retry,
+            heartbeat=settings.heartbeat,
+            control_events=settings.control_events,
+            disconnect_slow=settings.on_slow == "disconnect",
+        )
+        self._excused = False
+
+    def keep(self, producer: Producer) -> None:
+        """Let the application's end know of *producer*."""
+        producers = self.hub.producers
+        producers.add(producer)
+        producer.task.add_done_callback(lambda _: producers.discard(producer))
+
+    async def first(self, producer: Producer) -> None:
+        """Wait for the first yield, as long as the route allows."""
+        if not producer.opened.done() and self.settings.open_timeout > 0:
+            await asyncio.wait({producer.opened}, timeout=self.settings.open_timeout)
+
+    async def open(self, resumed: Resumed) -> Connection | None:
+        """Send the headers and take over the transport; None if the client has left."""
+        response = self.response
+        if not self.settings.control_events:
+            response.headers["SSE-Resume"] = resumed
+        try:
+            await response.prepare(self.request)
+            connection = response.begin(self.request, self.script, self.hub.clock.now())
+        except ConnectionError:
+            return None
+        if self.settings.lifetime is not None:
+            connection.due = connection.opened + spread(self.settings.lifetime, 0.1)
+        if self.hub.draining:
+            connection.end("shutdown", connection.farewell())
+        if connection.closed is not None:
+            connection.release()
+            return None
+        self.hub.watch(connection, self.settings.heartbeat)
+        _logger.debug("open %s", self.request.path)
+        return connection
+
+    def greet(
+        self,
+        connection: Connection,
+        feed: Feed,
+        resumed: Resumed,
+        place: int,
+        gap: GapReason | None,
+    ) -> None:
+        """Write hello, and the gap if there is one."""
+        at = feed.cursor(place)
+        if resumed == "continued" and self.brought.id is not None:
+            at = self.brought.id
+        block = self.script.hello(at, resumed)
+        if gap is not None:
+            block += self.script.gap_block(gap, self.brought.id, at)
+        connection.write(block)
+
+    async def follow(self, connection: Connection, began: list[Producer]) -> None:
+        """Wait until *connection* is closed, whoever closes it."""
+        try:
+            while connection.closed is None:
+                try:
+                    await connection.wait_closed()
+                except asyncio.CancelledError as exc:
+                    self._excuse(exc, connection)
+        except BaseException:
+            connection.end("disconnected", connection.farewell())
+            raise
+        finally:
+            self.close_up(connection)
+
+    def close_up(self, connection: Connection) -> None:
+        """Count *connection* no more: it is closed."""
+        self.hub.unwatch(connection)
+        self.slot.release()
+        _logger.debug("close %s: %s", self.request.path, connection.closed)
+
+    async def outlast(self, producer: Producer) -> None:
+        """Return when the run has ended, or the application need not wait for it."""
+        ended = producer.task
+        released = self.hub.released
+        while not ended.done() and not released.done():
+            try:
+                await asyncio.wait(
+                    {ended, released}, return_when=asyncio.FIRST_COMPLETED
+                )
+            except asyncio.CancelledError as exc:
+                try:
+                    self._excuse(exc, self.response.connection)
+                except asyncio.CancelledError:
+                    producer.stop()
+                    raise
+
+    def _excuse(
+        self, exc: asyncio.CancelledError, connection: Connection | None
+    ) -> None:
+        """Pass over the cancellation that a lost connection brings, once.
+
+        With ``handler_cancellation`` aiohttp cancels the handler of a client that has
+        left. The run is not that client's connection, and what the middlewares hold
+        open for it must stay so.
+        """
+        if connection is None or connection.closed is None or self._excused:
+            raise exc
+        self._excused = True
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+
+
+def failed_unopened(ending: Ending | None, feed: Feed) -> bool:
+    """Return whether a run has failed before its first event."""
+    return (
+        ending is not None and ending.kind == "failed" and feed.ring.head == feed.start
+    )
+
+
+def log_failure(name: str, ending: Ending) -> None:
+    """Write the one log record of a failure, with the ref that clients are told."""
+    _logger.error(
+        "%s failed, its clients were told ref %s",
+        name,
+        ending.ref,
+        exc_info=ending.error,
+        extra={"sse_event": "error", "sse_route": name, "sse_ref": ending.ref},
+    )

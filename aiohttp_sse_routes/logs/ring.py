@@ -1,0 +1,160 @@
+"""A bounded log in memory: what readers that come back, or fall behind, are given.
+
+Law: entries are in the order of their numbers, which only grow; what was dropped is
+known exactly by `Ring.floor`, so that a gap is told if and only if there is one.
+Nothing here waits, and no reader is known here.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Lost", "Ring")
+
+from bisect import bisect_right
+from typing import Literal
+
+Lost = Literal["expired", "restarted", "unknown"]
+"""Why the log no longer has what is below its floor."""
+
+# Dropping from a list's front moves the rest: done for many at a time.
+_COMPACT = 64
+
+
+class Ring:
+    """Blocks by number, at most so many and so many bytes.
+
+    Args:
+        start: The number before the first one.
+        max_events: How many entries to keep.
+        max_bytes: How many bytes to keep, in all. The newest entry is kept always.
+
+    Attributes:
+        floor: The number of the newest entry that is gone: a reader at a place below
+            it has missed something.
+        lost: Why it has.
+        head: The number of the newest entry.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_ends",
+        "_first",
+        "_seqs",
+        "floor",
+        "head",
+        "lost",
+        "max_bytes",
+        "max_events",
+    )
+
+    def __init__(self, start: int, *, max_events: int, max_bytes: int) -> None:
+        self.floor = start
+        self.lost: Lost = "unknown"
+        self.head = start
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        # Three lists side by side: the number, the block, and the bytes of all blocks
+        # up to and with it, so that places by bytes are found by bisection. What lies
+        # before _first is dropped already.
+        self._seqs: list[int] = []
+        self._blocks: list[bytes] = []
+        self._ends: list[int] = []
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._seqs) - self._first
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes kept."""
+        return self._end(len(self._ends)) - self._end(self._first)
+
+    def append(self, seq: int, block: bytes) -> None:
+        """Add the entry *seq*, which is higher than any before."""
+        self._seqs.append(seq)
+        self._blocks.append(block)
+        self._ends.append(self._end(len(self._ends)) + len(block))
+        self.head = seq
+
+    def trim(self, through: int | None = None) -> None:
+        """Drop the oldest entries while the ring is over its bounds.
+
+        Args:
+            through: The newest number that may be dropped; None for any.
+        """
+        seqs, first, stop = self._seqs, self._first, len(self._seqs) - 1
+        while first < stop and (
+            len(seqs) - first > self.max_events
+            or self._ends[-1] - self._end(first) > self.max_bytes
+        ):
+            if through is not None and seqs[first] > through:
+                break
+            self.floor, self.lost = seqs[first], "expired"
+            first += 1
+        self._first = first
+        if first >= _COMPACT and first * 2 >= len(seqs):
+            self._compact()
+
+    def clear(self, seq: int, lost: Lost) -> None:
+        """Forget everything through the new number *seq*, for the reason *lost*."""
+        self._first = len(self._seqs)
+        self._compact()
+        self.head = self.floor = seq
+        self.lost = lost
+
+    def after(self, place: int, through: int, limit: int) -> tuple[list[bytes], int]:
+        """Return blocks after *place*, and the number of the last of them.
+
+        Args:
+            place: The number of the last entry that the reader has.
+            through: The last number to return.
+            limit: Stop after so many bytes; one block is returned at least.
+        """
+        low = self._index(place)
+        high = self._index(through)
+        if low >= high:
+            return [], place
+        if self._ends[high - 1] - self._end(low) > limit:
+            high = bisect_right(self._ends, self._end(low) + limit, low, high)
+            high = max(high, low + 1)
+        return self._blocks[low:high], self._seqs[high - 1]
+
+    def newest(self, count: int, through: int) -> int:
+        """Return the place from which the newest *count* entries are read."""
+        index = max(self._first, self._index(through) - count)
+        return self._seqs[index - 1] if index > self._first else self.floor
+
+    def acknowledged(self, place: int, outstanding: int) -> int:
+        """Return the last number of which the peer has every byte.
+
+        Args:
+            place: The last number that was written to it.
+            outstanding: How many of the bytes written it has not acknowledged. They
+                may hold more than blocks (chunk sizes, heartbeats), so that the answer
+                is never too high.
+        """
+        written = self._end(self._index(place))
+        index = bisect_right(self._ends, written - outstanding, self._first)
+        return self._seqs[index - 1] if index > self._first else self.floor
+
+    def weight_after(self, place: int) -> tuple[int, int]:
+        """Return how many entries and bytes come after *place*."""
+        index = self._index(place)
+        return len(self._seqs) - index, self._end(len(self._ends)) - self._end(index)
+
+    def _index(self, place: int) -> int:
+        return bisect_right(self._seqs, place, self._first)
+
+    def _end(self, index: int) -> int:
+        # _ends[index - 1], and before the first entry kept: derived from it
+        if index:
+            return self._ends[index - 1]
+        return self._ends[0] - len(self._blocks[0]) if self._ends else 0
+
+    def _compact(self) -> None:
+        del self._seqs[: self._first]
+        del self._blocks[: self._first]
+        if len(self._ends) == self._first:
+            self._ends.clear()
+        else:
+            del self._ends[: self._first]
+        self._first = 0

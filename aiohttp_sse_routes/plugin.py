@@ -1,0 +1,294 @@
+"""``setup(app)``: what ties routes, hub and pages to one application.
+
+Law: a thin face. Everything that happens while the application runs is the hub's;
+everything that can be wrong is found here, before the first request.
+"""
+
+from __future__ import annotations
+
+__all__ = ("SSE", "SSE_KEY", "get_sse", "setup")
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final, Unpack
+
+from aiohttp import web
+
+from .errors import ConfigurationError, NotSetUp
+from .http.cors import answer_preflights, sign_responses
+from .http.hub import HUB_KEY, Hub, HubSettings
+from .http.pages import Pages
+from .http.routes import DEFAULT_TABLE, Found, all_apps, find_routes
+from .serialize import Dumps
+from .settings import (
+    DEFAULTABLE,
+    RouteDefaults,
+    RouteSettings,
+    check_count,
+    check_seconds,
+)
+from .streams.clock import Clock, MonotonicClock
+
+_logger = logging.getLogger("aiohttp_sse_routes")
+
+
+class SSE:
+    """The plugin of one application: what ``setup`` returns."""
+
+    def __init__(self, app: web.Application, hub: Hub, pages: Pages) -> None:
+        self._app = app
+        self._hub = hub
+        self._pages = pages
+
+    @property
+    def connections(self) -> int:
+        """How many streams are open now."""
+        return self._hub.connections
+
+    @property
+    def detached(self) -> int:
+        """How many private runs wait for their clients now."""
+        return self._hub.private.waiting
+
+    def url(self, route: str, /, **parts: Any) -> str:
+        """Return the URL of a stream, as ``{{ sse_url(...) }}`` gives it.
+
+        Args:
+            route: The route's name, else its handler's.
+            **parts: The path's variables; the rest goes to the query. ``after`` is a
+                cursor to begin at.
+
+        Raises:
+            ConfigurationError: there is no such route, or a part is missing.
+        """
+        return self._pages.url(route, **parts)
+
+
+SSE_KEY: Final = web.AppKey("aiohttp_sse_routes", SSE)
+"""Where the application keeps its `SSE` object."""
+
+
+def get_sse(request_or_app: web.BaseRequest | web.Application) -> SSE:
+    """Return the `SSE` object of the application, from a request or from itself.
+
+    Raises:
+        NotSetUp: ``setup(app)`` was not called.
+    """
+    if isinstance(request_or_app, web.Application):
+        found = request_or_app.get(SSE_KEY)
+    else:
+        found = getattr(request_or_app, "config_dict", {}).get(SSE_KEY)
+    if found is None:
+        raise NotSetUp("get_sse() found no SSE plugin")
+    sse: SSE = found
+    return sse
+
+
+def setup(
+    app: web.Application,
+    routes: Iterable[web.AbstractRouteDef] | None = None,
+    *,
+    prefix: str = "/_sse",
+    public_prefix: str = "",
+    dumps: Dumps | None = None,
+    max_event_bytes: int = 1_048_576,
+    max_connections: int | None = None,
+    max_connections_per_client: int | None = None,
+    client_key: Callable[[web.Request], Any] | None = None,
+    max_detached: int = 1000,
+    allow_origins: Iterable[str] = (),
+    shutdown_grace: float = 0.5,
+    clock: Clock | None = None,
+    **defaults: Unpack[RouteDefaults],
+) -> SSE:
+    """Make *app* serve SSE routes; call it once, on the root application.
+
+    Args:
+        app: The root application. Sub-applications mount tables with ``add_routes``
+            and are found at start.
+        routes: What to mount; by default all that `sse_route` has decorated.
+        prefix: Where the generated client is served.
+        public_prefix: What a proxy puts before the application's paths, if it takes
+            it away again; for the URLs in pages.
+        dumps: Makes JSON in place of msgspec; returns ``str`` or ``bytes``.
+        max_event_bytes: The most bytes of one event.
+        max_connections: The most streams of the application; None for no limit. Over
+            it a client is told to come back later.
+        max_connections_per_client: The most streams of one client.
+        client_key: Called with the request, awaited if need be: who the client is. By
+            default its address.
+        max_detached: The most private runs that wait for their clients; over it the
+            longest waiting is closed.
+        allow_origins: Origins, such as ``https://example.org``, whose pages may read
+            the streams, with credentials.
+        shutdown_grace: Seconds that generators have in all to run their ``finally``
+            when the application shuts down.
+        clock: Time for heartbeats, resume times and lifetimes; for tests.
+        **defaults: Route options for all routes that do not set them.
+
+    Raises:
+        ConfigurationError: an argument is wrong, or the call comes twice or too late.
+    """
+    _check_app(app)
+    settings = HubSettings(
+        prefix=_checked_prefix("prefix", prefix),
+        public_prefix=_checked_prefix("public_prefix", public_prefix, empty=True),
+        dumps=dumps,
+        max_event_bytes=max_event_bytes,
+        max_connections=max_connections,
+        max_connections_per_client=max_connections_per_client,
+        client_key=client_key,
+        max_detached=max_detached,
+        allow_origins=_checked_origins(allow_origins),
+        shutdown_grace=shutdown_grace,
+        clock=clock if clock is not None else MonotonicClock(),
+        defaults=_checked_defaults(defaults),
+    )
+    _check_numbers(settings)
+    default_table = routes is None
+    mounted = DEFAULT_TABLE if routes is None else list(routes)
+    app.add_routes(mounted)
+    count = len(DEFAULT_TABLE)
+
+    hub = Hub(settings)
+    pages = Pages(app, settings)
+    sse = SSE(app, hub, pages)
+    app[HUB_KEY] = hub
+    app[SSE_KEY] = sse
+    pages.mount()
+    if settings.allow_origins:
+        sign_responses(app, settings.allow_origins)
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        if default_table and len(DEFAULT_TABLE) != count:
+            late = ", ".join(item.label for item in DEFAULT_TABLE[count:])
+            raise ConfigurationError(
+                f"{late}: decorated after setup(app) had mounted the default table; "
+                "import the module before setup, or give its routes an "
+                "SSERouteTableDef of their own and app.add_routes(table)"
+            )
+        for inner in all_apps(app)[1:]:
+            if SSE_KEY in inner:
+                raise ConfigurationError(
+                    "setup() was called on a sub-application and on the root: call it "
+                    "on the root alone, and sub.add_routes(table) on the other"
+                )
+        found = find_routes(app)
+        pages.open(found)
+        if settings.allow_origins:
+            answer_preflights([item.route for item in found], settings.allow_origins)
+        hub.open([item.endpoint.target.settings_for(hub) for item in found])
+        _report(found, pages)
+        yield
+        await hub.close()
+
+    async def drain(app: web.Application) -> None:
+        await hub.drain()
+
+    app.cleanup_ctx.append(life)
+    app.on_shutdown.append(drain)
+    return sse
+
+
+def _report(found: Found, pages: Pages) -> None:
+    if not found:
+        _logger.warning(
+            "no SSE route is mounted: decorate an async generator with "
+            "@sse_route('/path') before setup(app), or give setup(app, routes=table)"
+        )
+        return
+    paths = sorted({r.route.resource.canonical for r in found if r.route.resource})
+    _logger.info(
+        "SSE routes: %s; client: %s",
+        ", ".join(paths),
+        pages.client_url,
+        extra={"sse_event": "start", "sse_routes": paths},
+    )
+
+
+# -- checks ----------------------------------------------------------------------------
+
+
+def _check_app(app: web.Application) -> None:
+    if not isinstance(app, web.Application):
+        raise ConfigurationError(f"setup({app!r}): give the aiohttp.web.Application")
+    if SSE_KEY in app:
+        raise ConfigurationError(
+            "setup() was called twice on this application: call it once, and mount "
+            "more routes with app.add_routes(table)"
+        )
+    if app.frozen or app.pre_frozen:
+        raise ConfigurationError(
+            "setup() came too late, the application is frozen: call it before the "
+            "application starts, on the root application and not on one that was "
+            "given to add_subapp()"
+        )
+
+
+def _checked_prefix(name: str, value: str, *, empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"setup: {name}={value!r} must be a str")
+    value = value.rstrip("/")
+    if (value or not empty) and not value.startswith("/"):
+        raise ConfigurationError(
+            f"setup: {name}={value!r} must begin with '/', as '/_sse' does"
+        )
+    if any(char in value for char in "{}?#\r\n\"'<> "):
+        raise ConfigurationError(f"setup: {name}={value!r} must be a plain path")
+    return value
+
+
+def _checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(origins, str):
+        raise ConfigurationError(
+            f"setup: allow_origins={origins!r} must be a list of origins, such as "
+            f"[{origins!r}]"
+        )
+    checked = tuple(origins)
+    for origin in checked:
+        if origin == "*":
+            raise ConfigurationError(
+                "setup: allow_origins=['*'] would let every site read your users' "
+                "streams: name the origins"
+            )
+        scheme, _, host = str(origin).partition("://")
+        if not scheme or not host or "/" in host:
+            raise ConfigurationError(
+                f"setup: allow_origins: {origin!r} is not an origin, write "
+                "'https://example.org', without a path"
+            )
+    return checked
+
+
+def _checked_defaults(defaults: RouteDefaults) -> dict[str, Any]:
+    for option in defaults:
+        if option not in DEFAULTABLE:
+            raise ConfigurationError(
+                f"setup: {option!r} is not an option; route options that can be set "
+                f"for all are {', '.join(sorted(DEFAULTABLE))}"
+            )
+    RouteSettings.checked(defaults, "setup")
+    return dict(defaults)
+
+
+def _check_numbers(settings: HubSettings) -> None:
+    check_count("setup: max_event_bytes", settings.max_event_bytes, least=1)
+    check_count("setup: max_detached", settings.max_detached)
+    check_seconds("setup: shutdown_grace", settings.shutdown_grace)
+    for name in ("max_connections", "max_connections_per_client"):
+        value = getattr(settings, name)
+        if value is not None:
+            check_count(f"setup: {name}", value, least=1)
+    if settings.client_key is not None and settings.max_connections_per_client is None:
+        raise ConfigurationError(
+            "setup: client_key= means nothing without max_connections_per_client="
+        )
+    for name in ("dumps", "client_key"):
+        value = getattr(settings, name)
+        if value is not None and not callable(value):
+            raise ConfigurationError(f"setup: {name}={value!r} must be a callable")
+    if not hasattr(settings.clock, "now") or not hasattr(settings.clock, "sleep"):
+        raise ConfigurationError(
+            f"setup: clock={settings.clock!r} must have now() and sleep(), as "
+            "aiohttp_sse_routes.testing.SettableClock has"
+        )

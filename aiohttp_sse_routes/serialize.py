@@ -1,0 +1,125 @@
+"""What a handler yields, as the text of an event's data.
+
+Law: a value becomes the same bytes wherever it is yielded; ``str`` and UTF-8 bytes go
+out as they are, everything else as JSON by msgspec. What cannot be sent (NaN, NUL,
+bytes that are not UTF-8) raises `EventError` and nothing else.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Dumps", "serialize", "to_json")
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .errors import EventError
+
+Dumps = Callable[[Any], "str | bytes"]
+"""Turns a value into JSON text; `setup(dumps=...)` takes one."""
+
+
+def serialize(value: Any, dumps: Dumps | None = None) -> tuple[bytes, bool]:
+    """Return the bytes of *value*, and whether they are JSON that was made here.
+
+    Raises:
+        EventError: the value cannot be sent.
+    """
+    if isinstance(value, str):
+        return _checked(_encoded(value)), False
+    if isinstance(value, (bytes, bytearray)):
+        return _checked(_utf8(value)), False
+    if dumps is None:
+        return to_json(value), True
+    text = dumps(value)
+    if isinstance(text, str):
+        return _checked(_encoded(text)), True
+    if isinstance(text, (bytes, bytearray)):
+        return _checked(_utf8(text)), True
+    raise EventError(
+        f"dumps returned {type(text).__name__} for {_kind(value)}: it must return "
+        "str or bytes"
+    )
+
+
+def to_json(value: Any) -> bytes:
+    """Return *value* as JSON (RFC 8259), UTF-8 encoded.
+
+    Raises:
+        EventError: JSON cannot carry it; NaN and infinities are such values.
+    """
+    try:
+        text = _encoder.encode(value)
+    except EventError:
+        raise
+    except Exception as exc:
+        # An infinite recursion and a surrogate come here too: whatever a value's own
+        # conversion raises concerns this event alone.
+        raise EventError(f"{_kind(value)} cannot be sent as JSON: {exc}") from exc
+    # msgspec writes NaN as null. Only a text that has a null can hide one.
+    if b"null" in text and _has_nan(value):
+        raise EventError(
+            f"{_kind(value)} holds NaN or an infinity, which JSON does not know: "
+            "send None or a string in its place"
+        )
+    return text
+
+
+def _convert(value: Any) -> Any:
+    """Hand on what msgspec does not know itself: pydantic models by their own dump."""
+    dump = getattr(value, "model_dump", None)
+    if dump is not None and hasattr(type(value), "__pydantic_serializer__"):
+        return dump(mode="json")
+    raise EventError(
+        f"{_kind(value)} cannot be sent as JSON: yield a dict, list, dataclass, attrs "
+        "class, msgspec.Struct or pydantic model, or pass setup(dumps=...)"
+    )
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_convert)
+
+
+def _has_nan(value: Any) -> bool:
+    stack = [msgspec.to_builtins(value, enc_hook=_convert)]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                return True
+        elif isinstance(item, dict):
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+    return False
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise EventError(f"data is not valid Unicode: {exc}") from exc
+
+
+def _utf8(data: bytes | bytearray) -> bytes:
+    data = bytes(data)
+    try:
+        data.decode()
+    except UnicodeDecodeError as exc:
+        raise EventError(
+            f"data is not UTF-8 ({exc}): an event stream carries text only, send "
+            "bytes as base64"
+        ) from exc
+    return data
+
+
+def _checked(data: bytes) -> bytes:
+    if b"\0" in data:
+        raise EventError("data holds NUL, which some browsers drop: send it as JSON")
+    return data
+
+
+def _kind(value: Any) -> str:
+    return f"a value of type {type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,3 @@
+"""Streams: producers that append to logs, and readers at places in them."""
+
+__all__ = ()

@@ -1,0 +1,358 @@
+"""One log, its readers, and the delivery from the one to the others.
+
+Law: a reader is a place in a log, never a queue. Replay, live delivery and catching up
+are the same step, "what comes after my place": between reading the last entry and
+being registered as live nothing is awaited. A reader whose transport is paused is not
+written to: it is behind, and reads on from its place when the transport has drained.
+
+A live reader has no place of its own: it is the feed's. That makes one delivery one
+call of ``transport.write`` with bytes that are the same for all.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Ending", "Feed", "GapReason", "Reader", "Standing")
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Final, Literal
+
+from ..logs.ring import Lost, Ring
+from ..wire import Body, frame, join
+
+GapReason = Literal["expired", "slow", "unknown", "reset", "restarted"]
+"""Why events were lost, as a client is told."""
+
+BATCH: Final = 65_536
+"""The most bytes that are joined to one write: asyncio's own high-water mark, above
+which a transport is paused anyway."""
+
+BURST: Final = 64
+"""The most events of one turn of the loop that wait for its end."""
+
+SLICE: Final = 0.005
+"""Seconds of delivery after which the loop gets a turn: 2,000 writes take 24 ms, and
+other requests wait as long."""
+
+_CHECK_EVERY: Final = 64
+
+
+class Standing(enum.Enum):
+    """How a reader stands to its feed."""
+
+    OUT = "out"
+    LIVE = "live"
+    BEHIND = "behind"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a producer ended.
+
+    Attributes:
+        kind: ``finished``: it came to its end; ``failed``: it raised; ``reconnect``: it
+            raised `Reconnect`; ``stopped``: it was told to stop.
+        error: What it raised.
+        after: Seconds, for ``reconnect``.
+        ref: What a client is told of a failure, and the log says with it.
+    """
+
+    kind: Literal["finished", "failed", "reconnect", "stopped"]
+    error: BaseException | None = None
+    after: float = 0.0
+    ref: str = field(default_factory=lambda: token_hex(4))
+
+
+class Reader:
+    """A place in a feed, and a way to write to whoever reads there.
+
+    A subclass gives ``send`` and the two ``on_`` methods, and calls `paused` and
+    `resumed` as its transport does.
+    """
+
+    feed: Feed | None = None
+    place: int = 0
+    standing: Standing = Standing.OUT
+    blocked: bool = False
+    sent: int = 0
+    joined_live_at: int = 0
+    send: Callable[[bytes], object]
+    """Write one frame at once; it may call `paused` before it returns."""
+
+    @property
+    def total(self) -> int:
+        """Return how many bytes were written in all; a delivery counts once a feed."""
+        if self.standing is Standing.LIVE and self.feed is not None:
+            return self.sent + self.feed.written - self.joined_live_at
+        return self.sent
+
+    def on_gap(self, reason: GapReason, after: int, place: int) -> bool:
+        """Tell that events after *after* are lost and it goes on from *place*.
+
+        Returns:
+            Whether the reader goes on; False if it has left.
+        """
+        raise NotImplementedError
+
+    def on_ending(self, ending: Ending) -> None:
+        """Learn that the log has ended and all of it was written."""
+        raise NotImplementedError
+
+    def paused(self) -> None:
+        """Note that the transport takes no more."""
+        self.blocked = True
+        if self.feed is not None:
+            self.feed.pause(self)
+
+    def resumed(self) -> None:
+        """Note that the transport takes more again."""
+        self.blocked = False
+        if self.feed is not None:
+            self.feed.resume(self)
+
+
+class Feed:
+    """A log in memory and those who read it.
+
+    Args:
+        ring: Where the entries are.
+        prefix: What an entry's id is before its number.
+        number: Gives the number of the next entry.
+        history: How many past entries a new reader gets.
+
+    Attributes:
+        delivered: The place of all live readers.
+        ending: How the producer ended; None while it goes on.
+        own_ids: Whether the producer gives ids of its own; then only those go out.
+        written: Bytes written to each live reader since the feed began.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        *,
+        prefix: str,
+        number: Callable[[], int],
+        history: int = 0,
+    ) -> None:
+        self.ring = ring
+        self.prefix = prefix
+        self.history = history
+        self.start = ring.head
+        self.delivered = ring.head
+        self.ending: Ending | None = None
+        self.own_ids = False
+        self.written = 0
+        self._number = number
+        self._id_line = f"id: {prefix}".encode()
+        self._loop = asyncio.get_running_loop()
+        self._live: dict[Reader, Callable[[bytes], object]] = {}
+        self._behind: deque[Reader] = deque()
+        self._pump_scheduled = False
+        self._turn_open = False
+        self._turn_events = 0
+        self._turn_bytes = 0
+
+    # -- what producers do ---------------------------------------------------------
+
+    def append(self, body: Body) -> int:
+        """Add an event and deliver it; return the bytes it takes in the log.
+
+        The first event of a turn of the loop leaves at once; further ones of the same
+        turn leave together at its end, in one write.
+        """
+        seq = self._number()
+        if body.id is not None:
+            block = b"id: %b\n%b" % (body.id.encode(), body.lines)
+            self.own_ids = True
+        elif body.carries_id and not self.own_ids:
+            block = b"%b%d\n%b" % (self._id_line, seq, body.lines)
+        else:
+            block = body.lines
+        self.ring.append(seq, block)
+        if self._turn_open:
+            self._turn_events += 1
+            self._turn_bytes += len(block)
+            if self._turn_events >= BURST or self._turn_bytes >= BATCH:
+                self.flush()
+        else:
+            self._turn_open = True
+            self._turn_events = 1
+            self._loop.call_soon(self._end_turn)
+            self._deliver([block], seq)
+        return len(block)
+
+    @property
+    def burst(self) -> int:
+        """How many events the present turn of the loop has had."""
+        return self._turn_events if self._turn_open else 0
+
+    def flush(self) -> None:
+        """Deliver what waits for the end of the turn."""
+        self._turn_bytes = 0
+        if self.ring.head > self.delivered:
+            blocks, last = self.ring.after(self.delivered, self.ring.head, 1 << 62)
+            self._deliver(blocks, last)
+
+    def restart(self) -> None:
+        """Forget all events: what produced them has begun anew."""
+        self.flush()
+        before = self.delivered
+        self.ring.clear(self._number(), "restarted")
+        self.delivered = self.ring.head
+        self._all_behind(before)
+
+    def finish(self, ending: Ending) -> None:
+        """Note that no more will come; readers learn it behind the last event."""
+        self.flush()
+        self.ending = ending
+        self._all_behind(self.delivered)
+
+    # -- what readers do -----------------------------------------------------------
+
+    def cursor(self, place: int) -> str:
+        """Return the id of the place *place*."""
+        return f"{self.prefix}{place}"
+
+    def fresh_place(self) -> int:
+        """Return where a new reader begins: its history behind that."""
+        return self.ring.newest(self.history, self.delivered)
+
+    def join(self, reader: Reader, place: int) -> None:
+        """Let *reader* read on from *place*: what it missed, then what comes."""
+        reader.feed = self
+        reader.place = place
+        if reader.blocked:
+            reader.standing = Standing.PAUSED
+        else:
+            reader.standing = Standing.BEHIND
+            self._catch_up(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """Forget *reader*; its place is where it was."""
+        self._unlive(reader, self.delivered)
+        reader.standing = Standing.OUT
+        reader.feed = None
+
+    def pause(self, reader: Reader) -> None:
+        """Write no more to *reader* until `resume`."""
+        self._unlive(reader, self.delivered)
+        if reader.standing is not Standing.OUT:
+            reader.standing = Standing.PAUSED
+
+    def resume(self, reader: Reader) -> None:
+        """Let *reader* read on, if it was paused."""
+        if reader.standing is Standing.PAUSED:
+            self._put_behind(reader)
+
+    def place_of(self, reader: Reader) -> int:
+        """Return the number of the last entry written to *reader*."""
+        return self.delivered if reader.standing is Standing.LIVE else reader.place
+
+    @property
+    def readers_live(self) -> int:
+        """How many readers have all there is."""
+        return len(self._live)
+
+    # -- delivery ------------------------------------------------------------------
+
+    def _end_turn(self) -> None:
+        self._turn_open = False
+        self._turn_events = 0
+        self.flush()
+
+    def _deliver(self, blocks: list[bytes], through: int) -> None:
+        before, self.delivered = self.delivered, through
+        if not self._live:
+            return
+        chunk = frame(blocks[0]) if len(blocks) == 1 else join(blocks)
+        self.written += len(chunk)
+        if len(self._live) <= _CHECK_EVERY:
+            # A copy: a pause within the write takes the reader out.
+            for send in tuple(self._live.values()):
+                send(chunk)
+            return
+        readers = tuple(self._live.items())
+        until = self._loop.time() + SLICE
+        for index, (_, send) in enumerate(readers, 1):
+            send(chunk)
+            if index % _CHECK_EVERY == 0 and self._loop.time() > until:
+                for reader, _ in readers[index:]:
+                    if self._unlive(reader, before):
+                        reader.sent -= len(chunk)  # counted, and not written to it
+                        self._put_behind(reader)
+                break
+
+    def _all_behind(self, place: int) -> None:
+        for reader in tuple(self._live):
+            self._unlive(reader, place)
+            reader.standing = Standing.BEHIND
+            self._behind.append(reader)
+        self._pump()
+
+    def _unlive(self, reader: Reader, place: int) -> bool:
+        """Give *reader* a place of its own, if it had none."""
+        if self._live.pop(reader, None) is None:
+            return False
+        reader.sent += self.written - reader.joined_live_at
+        reader.standing = Standing.BEHIND
+        reader.place = place
+        return True
+
+    def _put_behind(self, reader: Reader) -> None:
+        reader.standing = Standing.BEHIND
+        self._behind.append(reader)
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        until = self._loop.time() + SLICE
+        # Not more than there are now: each gets one batch a round.
+        for _ in range(len(self._behind)):
+            reader = self._behind.popleft()
+            if reader.feed is self and reader.standing is Standing.BEHIND:
+                self._catch_up(reader)
+            if self._loop.time() > until:
+                break
+        if self._behind and not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _catch_up(self, reader: Reader) -> None:
+        """Write *reader* one batch of what comes after its place."""
+        if reader.place < self.ring.floor and not self._tell_gap(reader):
+            return
+        blocks, last = self.ring.after(reader.place, self.delivered, BATCH)
+        if blocks:
+            # Before the write: it may pause the reader, who then is at this place.
+            reader.place = last
+            chunk = join(blocks)
+            reader.sent += len(chunk)
+            reader.send(chunk)
+        if reader.standing is not Standing.BEHIND:
+            return
+        if reader.place < self.delivered:
+            self._put_behind(reader)
+        elif self.ending is not None:
+            reader.on_ending(self.ending)
+        else:
+            reader.standing = Standing.LIVE
+            reader.joined_live_at = self.written
+            self._live[reader] = reader.send
+
+    def _tell_gap(self, reader: Reader) -> bool:
+        lost: Lost = self.ring.lost
+        after = reader.place
+        reader.place = self.ring.floor if lost == "expired" else self.fresh_place()
+        reason: GapReason = "slow" if lost == "expired" else lost
+        return (
+            reader.on_gap(reason, after, reader.place)
+            and reader.standing is Standing.BEHIND
+        )

@@ -1,0 +1,233 @@
+"""The task that iterates a handler's generator.
+
+Law: a generator is started, iterated and closed in one task of its own. It is told to
+stop, never awaited with a time limit, and ``__anext__`` is never timed out. While it
+is parked at a ``yield`` and this task waits for room, a cancellation of the task is
+thrown into the generator (PEP 789), so that task groups and timeouts inside it work.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Producer", "Reconnect")
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from ..errors import EventError
+from .feed import Ending
+
+_FIRST_LOOK: Final = 0.001
+_LAST_LOOK: Final = 0.1
+"""Seconds between looks at whether the peer has acknowledged: no system call says so
+by itself. They double, so that a client that stalls costs ten looks a second."""
+
+
+class Reconnect(Exception):
+    """Raised in a handler's generator: end the stream now, the client comes back later.
+
+    Args:
+        after: Seconds until the client comes back, at least 0.5.
+    """
+
+    def __init__(self, after: float = 5.0) -> None:
+        if isinstance(after, bool) or not isinstance(after, (int, float)):
+            raise TypeError(f"Reconnect(after={after!r}): give seconds as a number")
+        if not 0 <= after < 2**31:
+            raise ValueError(f"Reconnect(after={after!r}): give seconds, at least 0")
+        super().__init__(after)
+        self.after = after
+
+
+class Producer:
+    """Iterates *iterator* in a task and hands each item to *emit*.
+
+    Args:
+        iterator: What the handler returned.
+        emit: Takes an item; returns whether the loop must get a turn now. What it
+            raises ends the generator as failed.
+        has_room: Says whether the next item may be asked for.
+        can_wait: Says whether room may come by itself, and is worth a look.
+        on_end: Told, once, how it ended.
+        name: The handler's, for the task and the log.
+        context: The context variables it runs in; None for a copy of the present.
+
+    Attributes:
+        opened: Done when the first item has been handed over, or with the ending.
+        ending: How it ended; None while it runs.
+    """
+
+    def __init__(
+        self,
+        iterator: AsyncIterator[Any],
+        *,
+        emit: Callable[[Any], bool],
+        has_room: Callable[[], bool],
+        can_wait: Callable[[], bool],
+        on_end: Callable[[Ending], None],
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.name = name
+        self.ending: Ending | None = None
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self._iterator = iterator
+        self._emit = emit
+        self._has_room = has_room
+        self._can_wait = can_wait
+        self._on_end = on_end
+        self._stopping = False
+        self._inside = False  # the generator runs: it is not parked at a yield
+        self._waiter: asyncio.Future[None] | None = None
+        self.task = loop.create_task(
+            self._run(), name=f"sse-run {name}", context=context
+        )
+        self.task.add_done_callback(self._done)
+
+    def stop(self) -> None:
+        """Tell the generator to end; it is told once and takes what time it takes.
+
+        In an ``await`` of its own it gets ``CancelledError`` there, parked at a
+        ``yield`` it gets ``GeneratorExit``, so that its ``finally`` runs at once.
+        """
+        if self._stopping or self.task.done():
+            return
+        self._stopping = True
+        if self._inside:
+            self.task.cancel()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Look again whether there is room."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _run(self) -> None:
+        ending = Ending("stopped")
+        try:
+            try:
+                ending = await self._iterate()
+            finally:
+                await self._close()
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            assert task is not None
+            if self._stopping:
+                task.uncancel()
+            elif task.cancelling():
+                # Somebody else's: the loop is shutting down.
+                ending = Ending("stopped", exc)
+                raise
+            else:
+                # The generator awaited what another had cancelled.
+                ending = Ending("failed", exc)
+        except BaseException as exc:
+            ending = self._classify(exc)
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            self.ending = ending
+
+    async def _iterate(self) -> Ending:
+        advance = self._iterator.__anext__
+        thrown: asyncio.CancelledError | None = None
+        while not self._stopping:
+            self._inside = True
+            try:
+                if thrown is None:
+                    item = await advance()
+                else:
+                    item = await self._throw(thrown)
+            except StopAsyncIteration:
+                return Ending("stopped" if self._stopping else "finished")
+            finally:
+                self._inside = False
+            thrown = None
+            if self._stopping:
+                break
+            turn_due = self._hand_over(item)
+            try:
+                if turn_due:
+                    await asyncio.sleep(0)
+                if not self._has_room():
+                    await self._wait_for_room()
+            except asyncio.CancelledError as exc:
+                if self._stopping:
+                    raise
+                thrown = exc
+        return Ending("stopped")
+
+    def _hand_over(self, item: Any) -> bool:
+        try:
+            turn_due = self._emit(item)
+        except EventError as exc:
+            exc.add_note(f"yielded by {self.name}{_line_of(self._iterator)}")
+            raise
+        if not self.opened.done():
+            self.opened.set_result(None)
+        return turn_due
+
+    async def _throw(self, exc: asyncio.CancelledError) -> Any:
+        throw = getattr(self._iterator, "athrow", None)
+        if throw is None:
+            raise exc
+        return await throw(exc)
+
+    async def _wait_for_room(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = _FIRST_LOOK
+        while not self._stopping and not self._has_room():
+            self._waiter = loop.create_future()
+            look = None
+            if self._can_wait():
+                look = loop.call_later(delay, self.wake)
+                delay = min(_LAST_LOOK, delay * 2)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if look is not None:
+                    look.cancel()
+
+    async def _close(self) -> None:
+        """Run the generator's ``finally``, in this task."""
+        close = getattr(self._iterator, "aclose", None)
+        if close is None:
+            return
+        try:
+            await close()
+        except BaseExceptionGroup as group:
+            # A task group that is left by GeneratorExit wraps it (until Python 3.13).
+            rest = group.split((GeneratorExit, asyncio.CancelledError))[1]
+            if rest is not None:
+                raise rest from None
+
+    def _classify(self, exc: BaseException) -> Ending:
+        if isinstance(exc, Reconnect):
+            return Ending("reconnect", after=exc.after)
+        if (
+            self._stopping
+            and isinstance(exc, BaseExceptionGroup)
+            and exc.split((GeneratorExit, asyncio.CancelledError))[1] is None
+        ):
+            return Ending("stopped")
+        return Ending("failed", exc)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen: it is in the ending
+        # A task that is cancelled before its first step has run nothing at all.
+        ending = self.ending = self.ending or Ending("stopped")
+        self._on_end(ending)
+        if not self.opened.done():
+            self.opened.set_result(None)
+
+
+def _line_of(iterator: object) -> str:
+    frame = getattr(iterator, "ag_frame", None)
+    if frame is None:
+        return ""
+    return f", {frame.f_code.co_filename}:{frame.f_lineno}"

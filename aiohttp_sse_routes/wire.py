@@ -1,0 +1,141 @@
+"""The bytes of an event stream (HTML standard, 9.2.5; RFC 9112, 7.1).
+
+Law: values in, bytes out; no I/O, no clock, no state. Lines end in LF, data is split
+at CR, LF and CRLF only, and nothing goes out on which engines disagree: no NUL, no
+byte order mark, no empty ``retry``, no ``id`` without ``data``.
+
+A *block* is an event's lines with the empty line behind them. A *body* is a block that
+lacks its ``id`` line, which depends on the log. A *frame* is one HTTP chunk.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "COMMENT",
+    "LAST_CHUNK",
+    "Body",
+    "control",
+    "encode",
+    "frame",
+    "join",
+    "retry_line",
+    "unframe",
+)
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from .errors import EventTooLarge
+from .event import MIN_RETRY, ServerSentEvent
+from .serialize import Dumps, serialize, to_json
+
+COMMENT: Final = b":\n\n"
+"""The heartbeat: a comment line (9.2.5), which every parser ignores."""
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""What ends a chunked body (RFC 9112, 7.1)."""
+
+_BREAK = re.compile(rb"\r\n|\r|\n")
+_TEXT_BREAK = re.compile(r"\r\n|\r|\n")
+
+
+class Body(NamedTuple):
+    """An event, encoded but for its id.
+
+    Attributes:
+        lines: The block without its ``id`` line.
+        carries_id: Whether it may carry an id: only a block with data does.
+        id: The user's own id, or None.
+    """
+
+    lines: bytes
+    carries_id: bool
+    id: str | None
+
+
+def encode(
+    value: Any,
+    *,
+    name: str | None = None,
+    dumps: Dumps | None = None,
+    limit: int | None = None,
+) -> Body:
+    """Encode what a handler yielded.
+
+    Args:
+        value: A `ServerSentEvent`, or the data of one.
+        name: The event's type where *value* does not say.
+        dumps: Makes JSON in place of msgspec.
+        limit: The most bytes a block may have.
+
+    Raises:
+        EventError: it cannot be sent.
+        EventTooLarge: it is larger than *limit*.
+    """
+    if isinstance(value, ServerSentEvent):
+        head, own_id = _head(value), value.id
+        name = value.event or name
+        value = value.data
+        # The page listens for a named event: it fires without data too.
+        if value is None and (name is not None or own_id is not None):
+            value = ""
+    else:
+        head, own_id = b"", None
+    if value is None:
+        return Body(head + b"\n", False, None)
+    data, is_json = serialize(value, dumps)
+    if name is not None:
+        head += b"event: %b\n" % name.encode()
+    if is_json:
+        head += b"json\n"
+    lines = b"%b%b\n" % (head, _data_lines(data))
+    if limit is not None and len(lines) > limit:
+        raise EventTooLarge(len(lines), limit)
+    return Body(lines, True, own_id)
+
+
+def control(name: str, data: Any, *, id: str | None = None) -> bytes:
+    """Return the block of one of our own control events."""
+    place = b"id: %b\n" % id.encode() if id is not None else b""
+    return b"%bevent: %b\njson\n%b\n" % (
+        place,
+        name.encode(),
+        _data_lines(to_json(data)),
+    )
+
+
+def retry_line(milliseconds: float) -> bytes:
+    """Return the field that sets the client's reconnection time."""
+    return b"retry: %d\n" % max(MIN_RETRY, round(milliseconds))
+
+
+def frame(block: bytes) -> bytes:
+    """Return *block* as one HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(block), block)
+
+
+def unframe(chunk: bytes) -> bytes:
+    """Return what `frame` was given: HTTP/1.0 has no chunks."""
+    return chunk[chunk.index(b"\n") + 1 : -2]
+
+
+def join(blocks: Iterable[bytes]) -> bytes:
+    """Return several blocks as one HTTP chunk."""
+    return frame(b"".join(blocks))
+
+
+def _head(event: ServerSentEvent) -> bytes:
+    head = b""
+    if event.comment is not None:
+        for line in _TEXT_BREAK.split(event.comment):
+            head += b": %b\n" % line.encode(errors="replace")
+    if event.retry is not None:
+        head += retry_line(event.retry)
+    return head
+
+
+def _data_lines(data: bytes) -> bytes:
+    if b"\n" not in data and b"\r" not in data:
+        return b"data: %b\n" % data
+    return b"".join([b"data: %b\n" % line for line in _BREAK.split(data)])

@@ -1,0 +1,1 @@
+"""What the generated JavaScript client is made of: data files, no code."""

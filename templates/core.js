@@ -1,0 +1,961 @@
+// @ts-check
+// The static core of the client: everything but the route table. `client.js.j2` and
+// `client.global.js.j2` put the table and the exports round it.
+//
+// Law: no dependency, no eval, no markup, so that it runs under any CSP that lets the
+// page connect, and under Trusted Types. A stream knows of a transport only `open` and
+// `close`; a transport knows bytes, statuses and blocks, and nothing of handlers.
+//
+// It is served without comments and without spaces between tokens (`compact` in
+// `http/client_files.py`); line ends stay, and no template literal has one.
+
+/**
+ * @typedef {"http" | "content-type" | "network" | "timeout" | "stalled" | "too-large"
+ *   | "decode" | "csp" | "server" | "closed"} ErrorKind
+ * @typedef {"connecting" | "open" | "waiting" | "closed"} State
+ * @typedef {"client" | "done" | "fatal" | "replaced"} CloseReason
+ *
+ * @typedef {object} SseEvent
+ * @property {string} type
+ * @property {any} data Parsed where the server marked it as JSON, else the text.
+ * @property {string | null} id The id that this very event carried.
+ * @property {string} lastEventId Where a stream that has handled it resumes.
+ * @property {string} raw The text as it came.
+ * @property {boolean} replayed Whether the server said that it is one of the past.
+ *
+ * @typedef {object} Gap
+ * @property {"expired" | "slow" | "unknown" | "reset" | "restarted" | "overflow"} reason
+ * @property {string | null} after The last place before the hole.
+ * @property {string | null} id The first place behind it.
+ *
+ * @typedef {object} StateInfo
+ * @property {State} state
+ * @property {number} attempt Tries since the last healthy connection.
+ * @property {number | null} retryInMs
+ * @property {string} via
+ * @property {number} since
+ * @property {SseError | null} error
+ *
+ * @typedef {object} Backoff
+ * @property {number} initialMs
+ * @property {number} maxMs
+ * @property {number} factor
+ * @property {number} jitter
+ * @property {number} resetAfterMs
+ * @property {number} maxAttempts
+ *
+ * @typedef {object} Options What else `fetch` takes is passed on to it.
+ * @property {AbortSignal} [signal]
+ * @property {string} [lastEventId]
+ * @property {Record<string, any>} [query]
+ * @property {HeadersInit | ((about: {attempt: number, error: SseError | null}) =>
+ *   HeadersInit | Promise<HeadersInit>)} [headers]
+ * @property {RequestCredentials} [credentials]
+ * @property {string} [method]
+ * @property {BodyInit | (() => BodyInit)} [body]
+ * @property {Partial<Backoff> | ((attempt: number, error: SseError | null) =>
+ *   number | null)} [backoff]
+ * @property {number | null} [stallTimeoutMs]
+ * @property {number} [connectTimeoutMs]
+ * @property {number} [maxEventChars]
+ * @property {{max?: number}} [buffer] Events that wait for somebody; the rest is a gap.
+ * @property {(error: SseError) => boolean} [shouldRetry]
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {(raw: string, type: string) => unknown} [parse]
+ *
+ * @typedef {{signal?: AbortSignal, once?: boolean}} Subscription
+ * @typedef {() => void} Unsubscribe
+ *
+ * @typedef {object} Block One block of the stream, as the parser hands it over.
+ * @property {string} type
+ * @property {string | null} data Null where it had no `data` line: it is no event.
+ * @property {string | null} id Null where it had no `id` line: the place stays.
+ * @property {boolean} json
+ *
+ * @typedef {(what: "open" | "bytes" | "retry" | "block" | "final" | "end",
+ *   value?: any) => void} Sink What a transport tells: the headers, that bytes came, the
+ *   `retry`, a block, that there is no more, the end and its error.
+ *
+ * @typedef {Options & {url: string, lastEventId: string, attempt: number,
+ *   error: SseError | null}} Attempt
+ *
+ * @typedef {object} Transport
+ * @property {string} via
+ * @property {(attempt: Attempt, sink: Sink) => void} open
+ * @property {() => void} close
+ *
+ * @typedef {object} Hooks What the page does to a stream.
+ * @property {object} owner
+ * @property {(spreadMs: number) => void} wake
+ * @property {() => void} suspend
+ * @property {(event: SecurityPolicyViolationEvent) => void} refuse
+ * @property {() => void} close
+ *
+ * @typedef {[path: string, method: string, heartbeatMs: number, hello: boolean]} Route
+ */
+
+class SseError extends Error {
+  name = "SseError";
+  /** @type {number | null} */
+  status = null;
+  retryable = false;
+  /** @type {number | null} */
+  retryAfterMs = null;
+  /** @type {string | null} */
+  body = null;
+  /** @type {{type: string, raw: string, id: string | null} | null} */
+  event = null;
+  /** @type {string | null} */
+  ref = null;
+
+  /**
+   * @param {ErrorKind} kind
+   * @param {string} message
+   * @param {Partial<SseError>} [fields]
+   */
+  constructor(kind, message, fields) {
+    super(message);
+    this.kind = kind;
+    Object.assign(this, fields);
+  }
+}
+
+/**
+ * Calls what the page gave us: its exceptions are the page's and stop nothing here.
+ * @param {Function} fn
+ * @param {...any} args
+ */
+function call(fn, ...args) {
+  try {
+    return fn(...args);
+  } catch (error) {
+    reportError(error);
+  }
+}
+
+/** @param {any} value @param {...any} args */
+function valueOf(value, ...args) {
+  return typeof value === "function" ? value(...args) : value;
+}
+
+/** @returns {{promise: Promise<any>, resolve: Function, reject: Function}} */
+function deferred() {
+  /** @type {any} */
+  const parts = {};
+  parts.promise = new Promise((resolve, reject) => Object.assign(parts, { resolve, reject }));
+  return parts;
+}
+
+/**
+ * Parses an event stream (HTML standard, 9.2.6). It keeps no last event ID: a block
+ * says whether it carried one, and the stream's place outlives the connection.
+ * @param {Sink} sink
+ * @param {number} maxChars
+ * @returns {(text: string) => void}
+ */
+function createParser(sink, maxChars) {
+  /** @returns {Block} */
+  const blank = () => ({ type: "", data: null, id: null, json: false });
+  let block = blank();
+  let rest = "";
+  let afterCr = false;
+
+  /** @param {string} text */
+  function bounded(text) {
+    if (text.length <= maxChars) return text;
+    throw new SseError("too-large", `an event is over ${maxChars} characters`);
+  }
+
+  /** @param {string} line */
+  function take(line) {
+    if (!line) {
+      const { data, id } = block;
+      block.type ||= "message";
+      if (data !== null || id !== null) sink("block", block);
+      block = blank();
+    }
+    const colon = (line + ":").indexOf(":");
+    const name = line.slice(0, colon);
+    const value = line.slice(colon + 1).replace(/^ /, "");
+    if (name === "data") block.data = bounded(block.data === null ? value : block.data + "\n" + value);
+    if (name === "event") block.type = value;
+    if (name === "id" && !value.includes("\0")) block.id = value;
+    if (name === "retry" && /^\d+$/.test(value)) sink("retry", +value);
+    if (name === "json") block.json = true;
+  }
+
+  return (text) => {
+    if (!text) return;
+    const ends = /\r\n?|\n/g;
+    // A CR that ended the last chunk has ended its line: this LF belongs to it.
+    let at = afterCr && text[0] === "\n" ? 1 : 0;
+    ends.lastIndex = at;
+    for (let end; (end = ends.exec(text)); at = ends.lastIndex) {
+      const line = rest + text.slice(at, end.index);
+      rest = "";
+      take(line);
+    }
+    afterCr = text.endsWith("\r");
+    rest = bounded(rest + text.slice(at));
+  };
+}
+
+const BACKOFF = {
+  initialMs: 1000,
+  maxMs: 30000,
+  factor: 2,
+  jitter: 0.5,
+  resetAfterMs: 5000,
+  maxAttempts: Infinity,
+};
+
+// A longer setTimeout overflows and fires at once.
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/**
+ * How long to wait before try number `attempt`. The first is spread over the whole
+ * base, so that a restarted server is not met by all its clients at once.
+ * @param {number} attempt
+ * @param {number} baseMs The server's `retry`, else ours.
+ * @param {number} leastMs What the server said to wait at least.
+ * @param {Backoff} backoff
+ */
+function backoffMs(attempt, baseMs, leastMs, { maxMs, factor, jitter }) {
+  const full = Math.min(maxMs, Math.max(100, baseMs) * factor ** attempt);
+  const spread = attempt ? 1 - jitter * Math.random() : Math.random();
+  return Math.max(100, full * spread, leastMs * (1 + Math.random() / 4));
+}
+
+/** @param {string} value Seconds or an HTTP date (RFC 9110, 10.2.3). */
+function retryAfterMs(value) {
+  const ms = Number(value) * 1000 || Date.parse(value) - Date.now();
+  return ms > 0 ? ms : null;
+}
+
+/**
+ * @param {Response} response
+ * @param {(text: string) => unknown} take Says by `false` that it has had enough.
+ */
+async function readText({ body }, take) {
+  // WebKit cannot iterate a stream. The decoder drops the one BOM that may lead.
+  const reader = body?.getReader();
+  const decoder = new TextDecoder();
+  while (reader) {
+    const { done, value } = await reader.read();
+    if (done || take(decoder.decode(value, { stream: true })) === false) break;
+  }
+}
+
+/**
+ * One request, to the end of its answer.
+ * @param {Attempt} attempt
+ * @param {Sink} sink
+ * @param {AbortSignal} signal
+ * @returns {Promise<boolean>} Whether the server said that there is no more.
+ */
+async function follow(attempt, sink, signal) {
+  // Called as a plain function: as a method of anything but window it throws.
+  const { fetch = globalThis.fetch, maxEventChars = 8 << 20, lastEventId } = attempt;
+  const headers = new Headers(await valueOf(attempt.headers, attempt));
+  headers.set("Accept", "text/event-stream");
+  // Header values are bytes: fetch throws on a character above U+00FF.
+  const id = String.fromCharCode(...new TextEncoder().encode(lastEventId));
+  if (id) headers.set("Last-Event-ID", id);
+  const body = valueOf(attempt.body);
+  const response = await fetch(attempt.url, { ...attempt, headers, body, cache: "no-store", signal });
+  const { status } = response;
+  if (status === 204) return true;
+  const type = response.headers.get("Content-Type") ?? "";
+  if (status !== 200 || !/^text\/event-stream *([;,]|$)/i.test(type)) {
+    let body = "";
+    await readText(response, (text) => (body += text).length < 4096);
+    throw new SseError(status === 200 ? "content-type" : "http", `${status} ${type}`, {
+      status,
+      retryable: /^(408|425|429|50[0234]|52\d)$/.test(`${status}`),
+      retryAfterMs: retryAfterMs(response.headers.get("Retry-After") ?? ""),
+      body: body.slice(0, 4096),
+    });
+  }
+  sink("open", response.headers);
+  const parse = createParser(sink, maxEventChars);
+  await readText(response, (text) => {
+    sink("bytes");
+    parse(text);
+  });
+  return false;
+}
+
+/**
+ * A connection of the stream's own.
+ * @returns {Transport}
+ */
+function createFetchTransport() {
+  /** @type {AbortController} */
+  let abort;
+  return {
+    via: "direct",
+    open(attempt, sink) {
+      abort = new AbortController();
+      follow(attempt, sink, abort.signal)
+        .catch((cause) => {
+          if (cause instanceof SseError) throw cause;
+          throw new SseError("network", "the connection failed", { retryable: true, cause });
+        })
+        .then(
+          (final) => sink(final ? "final" : "end", null),
+          (error) => sink("end", error),
+        );
+    },
+    // It also ends an answer that was refused before all of it was read.
+    close: () => abort.abort(),
+  };
+}
+
+/**
+ * Events that wait for a consumer. What it loses is told when it gets there, as one gap.
+ * @param {number} max
+ * @param {(gap: Gap) => void} onGap
+ */
+function createQueue(max, onGap) {
+  /** @type {SseEvent[]} */
+  const events = [];
+  /** @type {string | null} */
+  let after = null;
+  /** @type {string | undefined} */
+  let lost;
+  return {
+    size: () => events.length,
+    /** @param {SseEvent} event */
+    push(event) {
+      if (events.push(event) > max) lost = events.shift()?.lastEventId;
+    },
+    /** @returns {any} */
+    take() {
+      const event = events.shift();
+      if (lost !== undefined) onGap({ reason: "overflow", after, id: lost });
+      lost = undefined;
+      after = event?.lastEventId ?? after;
+      return event;
+    },
+  };
+}
+
+// What a page listens to besides its events. Symbols, for any string may be a type.
+const ANY = Symbol();
+const STATE = Symbol();
+const GAP = Symbol();
+const ERROR = Symbol();
+
+/**
+ * Who listens to a stream, and the events that wait for somebody who does.
+ * @param {Options} options
+ */
+function createAudience({ buffer: { max = 1000 } = {} }) {
+  // A Map, for an event may be called `__proto__`.
+  /** @type {Map<string | symbol, Set<Function>>} */
+  const handlers = new Map();
+  /** @type {Set<() => void>} */
+  const waiting = new Set();
+  /** @type {Gap | null} */
+  let untold = null;
+  /** @type {{error: SseError | null, silent: boolean} | null} */
+  let ending = null;
+  let consumers = 0;
+  const kept = createQueue(max, tellGap);
+
+  /**
+   * @param {(string | symbol)[]} keys
+   * @param {Function} fn
+   * @param {Subscription} [options]
+   * @param {number} [weight] 1 for those who consume events.
+   * @returns {Unsubscribe}
+   */
+  function subscribe(keys, fn, { signal, once } = {}, weight = 0) {
+    let live = true;
+    const off = () => {
+      if (live) consumers -= weight;
+      live = false;
+      for (const key of keys) handlers.get(key)?.delete(handler);
+      signal?.removeEventListener("abort", off);
+    };
+    /** @param {unknown} value */
+    const handler = (value) => {
+      if (once) off();
+      fn(value);
+    };
+    for (const key of keys) handlers.set(key, (handlers.get(key) ?? new Set()).add(handler));
+    signal?.addEventListener("abort", off);
+    consumers += weight;
+    if (signal?.aborted) off();
+    // A microtask later, so that handlers attached together share what was kept.
+    queueMicrotask(() => {
+      while (consumers && kept.size() && !ending?.silent) dispatch(kept.take());
+    });
+    return off;
+  }
+
+  /** @param {string | symbol} key @param {unknown} value */
+  function emit(key, value) {
+    const set = handlers.get(key) ?? new Set();
+    for (const fn of [...set]) if (set.has(fn)) call(fn, value);
+  }
+
+  /** @param {SseEvent} event */
+  function dispatch(event) {
+    emit(event.type, event);
+    emit(ANY, event);
+  }
+
+  /** @param {SseEvent} event */
+  function deliver(event) {
+    // Behind what is kept already, or it would overtake it.
+    if (consumers && !kept.size()) dispatch(event);
+    else kept.push(event);
+  }
+
+  /** @param {Gap} gap */
+  function tellGap(gap) {
+    untold = handlers.get(GAP)?.size ? null : gap;
+    emit(GAP, gap);
+  }
+
+  /** @param {SseError | null} error @param {boolean} silent */
+  function end(error, silent) {
+    ending = { error, silent };
+    for (const wake of [...waiting]) wake();
+  }
+
+  /**
+   * @param {string | readonly string[]} type
+   * @param {(data: any, event: SseEvent) => void} fn
+   * @param {Subscription} [options]
+   */
+  function on(type, fn, options) {
+    /** @param {SseEvent} event */
+    const handler = (event) => fn(event.data, event);
+    return subscribe([type].flat(), handler, options, 1);
+  }
+
+  /** @param {(event: SseEvent) => void} fn @param {Subscription} [options] */
+  function onAny(fn, options) {
+    return subscribe([ANY], fn, options, 1);
+  }
+
+  /** @param {(info: StateInfo) => void} fn @param {Subscription} [options] */
+  function onState(fn, options) {
+    return subscribe([STATE], fn, options);
+  }
+
+  /** @param {(error: SseError) => void} fn @param {Subscription} [options] */
+  function onError(fn, options) {
+    return subscribe([ERROR], fn, options);
+  }
+
+  /** @param {(gap: Gap) => void} fn @param {Subscription} [options] */
+  function onGap(fn, options) {
+    const gap = untold;
+    if (gap) queueMicrotask(() => tellGap(gap));
+    return subscribe([GAP], fn, options);
+  }
+
+  /**
+   * @param {string | readonly string[]} type
+   * @param {{timeoutMs?: number, signal?: AbortSignal}} [options]
+   * @returns {Promise<SseEvent>}
+   */
+  function next(type, { timeoutMs = LONGEST_TIMER, signal } = {}) {
+    const { promise, resolve, reject } = deferred();
+    /** @param {ErrorKind} kind */
+    const fail = (kind) => reject(new SseError(kind, `"${type}" did not come`));
+    const timer = setTimeout(fail, Math.min(timeoutMs, LONGEST_TIMER), "timeout");
+    const onAbort = () => reject(signal?.reason);
+    const onEnd = () => {
+      if (ending?.error) reject(ending.error);
+      if (ending) fail("closed");
+    };
+    // Off at once, or it would take the event that the next `next` waits for.
+    const off = on(type, (_, event) => resolve(event), { once: true });
+    waiting.add(onEnd);
+    queueMicrotask(onEnd);
+    signal?.addEventListener("abort", onAbort);
+    if (signal?.aborted) onAbort();
+    return promise.finally(() => {
+      clearTimeout(timer);
+      off();
+      waiting.delete(onEnd);
+      signal?.removeEventListener("abort", onAbort);
+    });
+  }
+
+  /** @param {() => void} onLeave @returns {AsyncGenerator<SseEvent, void, void>} */
+  function iterate(onLeave) {
+    const queue = createQueue(max, tellGap);
+    let { promise, resolve } = deferred();
+    const wake = () => resolve();
+    // From now on, not from the first `next()`.
+    const off = onAny((event) => {
+      queue.push(event);
+      wake();
+    });
+    waiting.add(wake);
+    return (async function* () {
+      try {
+        // What was kept comes first.
+        await null;
+        for (;;) {
+          if (queue.size() && !ending?.silent) yield queue.take();
+          else if (ending?.error) throw ending.error;
+          else if (ending) return;
+          else {
+            await promise;
+            ({ promise, resolve } = deferred());
+          }
+        }
+      } finally {
+        off();
+        waiting.delete(wake);
+        onLeave();
+      }
+    })();
+  }
+
+  return {
+    listen: { on, onAny, onState, onError, onGap, next },
+    isEmpty: () => !consumers,
+    iterate,
+    emit,
+    deliver,
+    tellGap,
+    end,
+  };
+}
+
+/**
+ * What the page tells its streams. One set of listeners, however many streams.
+ * @returns {Set<Hooks>}
+ */
+function watchPage() {
+  /** @type {Set<Hooks>} */
+  const streams = new Set();
+  const { document } = globalThis;
+  /** @param {EventTarget} target @param {string} type @param {(stream: Hooks, event: any) => void} fn */
+  const listen = (target, type, fn) =>
+    target?.addEventListener?.(type, (event) => {
+      for (const stream of [...streams]) fn(stream, event);
+    });
+
+  // All pages of an office come online at the same moment.
+  listen(globalThis, "online", (stream) => stream.wake(500));
+  listen(globalThis, "pageshow", (stream, event) => event.persisted && stream.wake(0));
+  // A page in the back-forward cache that receives something is evicted.
+  listen(globalThis, "pagehide", (stream) => stream.suspend());
+  listen(document, "visibilitychange", (stream) => document.hidden || stream.wake(0));
+  listen(document, "resume", (stream) => stream.wake(0));
+  listen(document, "securitypolicyviolation", (stream, event) => stream.refuse(event));
+  return streams;
+}
+
+const page = watchPage();
+
+/**
+ * One stream, over any number of connections.
+ * @param {string} url
+ * @param {Route} route
+ * @param {Options} options
+ * @param {Transport} transport
+ * @param {object} owner
+ * @param {(cursor: string) => void} release Tells the server that nobody comes back.
+ */
+function createStream(url, [, method, heartbeatMs, hello], options, transport, owner, release) {
+  const { signal, stallTimeoutMs, connectTimeoutMs = 10000, backoff, shouldRetry } = options;
+  /** @type {Backoff} */
+  const bounds = Object.assign({}, BACKOFF, backoff);
+  const request = { method, ...options, url };
+  const audience = createAudience(options);
+  const { emit, tellGap } = audience;
+  const opened = deferred();
+  const closed = deferred();
+  // Who does not wait for it must not hear of an unhandled rejection.
+  opened.promise.catch(() => {});
+
+  let { lastEventId = "" } = options;
+  let attempt = 0;
+  let retryMs = bounds.initialMs;
+  let leastMs = 0;
+  let notBefore = 0;
+  let openedAt = 0;
+  let heardAt = 0;
+  let greeted = false;
+  let replayed = false;
+  let suspended = false;
+  let reauthorised = false;
+  /** @type {Sink | null} */
+  let sink = null;
+  /** @type {StateInfo} */
+  let info;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+
+  /** @param {State} state @param {SseError | null} [error] @param {number | null} [retryInMs] */
+  function note(state, error = null, retryInMs = null) {
+    const { via } = transport;
+    info = Object.freeze({ state, attempt, retryInMs, via, since: Date.now(), error });
+  }
+
+  /** @type {typeof note} */
+  function become(...args) {
+    note(...args);
+    emit(STATE, info);
+    if (info.error) emit(ERROR, info.error);
+  }
+
+  /**
+   * The one timer: a stream waits for one thing at a time.
+   * @param {number} ms @param {() => void} fn
+   */
+  function after(ms, fn) {
+    clearTimeout(timer);
+    timer = setTimeout(fn, Math.min(ms, LONGEST_TIMER));
+  }
+
+  /** @param {number} ms @param {ErrorKind} kind @param {string} message */
+  function failAfter(ms, kind, message) {
+    after(ms, () => lose(new SseError(kind, message, { retryable: true })));
+  }
+
+  function drop() {
+    clearTimeout(timer);
+    if (sink) transport.close();
+    sink = null;
+  }
+
+  function connect() {
+    drop();
+    leastMs = openedAt = 0;
+    greeted = replayed = suspended = false;
+    /** @type {Sink} */
+    const mine = (what, value) => {
+      // Nothing is heard of a connection that was dropped, not even what was parsed.
+      if (sink === mine) hears[what](value);
+    };
+    sink = mine;
+    // Longer with each try: on a slow network a fixed one would never let it through.
+    const limit = connectTimeoutMs * Math.min(attempt + 1, 3);
+    failAfter(limit, "timeout", `not open in ${limit} ms`);
+    transport.open({ ...request, lastEventId, attempt, error: info.error }, mine);
+    become("connecting");
+  }
+
+  function open() {
+    if (info.state === "open") return;
+    openedAt = heardAt = Date.now();
+    reauthorised = false;
+    watch();
+    opened.resolve();
+    become("open");
+  }
+
+  // What a connection tells.
+  const hears = {
+    /** @param {Headers} headers */
+    open(headers) {
+      if (hello) return;
+      const missed = headers.get("SSE-Resume")?.startsWith("gap");
+      if (missed) tellGap({ reason: "unknown", after: lastEventId || null, id: null });
+      open();
+    },
+    bytes() {
+      heardAt = Date.now();
+    },
+    // At the opening it is the base of our back-off. Later, from a server that is ours,
+    // it says when to come back: after a shutdown, a `Reconnect`, an error.
+    /** @param {number} ms */
+    retry(ms) {
+      retryMs = ms;
+      if (greeted) leastMs = ms;
+    },
+    /** @param {Block} block */
+    block({ type, data: raw, id, json }) {
+      lastEventId = id ?? lastEventId;
+      if (raw === null) return;
+      /** @type {any} */
+      let data = raw;
+      try {
+        if (type.startsWith("sse-")) return controls[type]?.(JSON.parse(raw), id);
+        open();
+        if (options.parse) data = options.parse(raw, type);
+        else if (json) data = JSON.parse(raw);
+      } catch (cause) {
+        const event = { type, raw, id };
+        return emit(ERROR, new SseError("decode", "an event cannot be parsed", { event, cause }));
+      }
+      audience.deliver({ type, data, id, lastEventId, raw, replayed });
+    },
+    final: () => finish("done"),
+    end: lose,
+  };
+
+  // What a server that is ours tells, by events that are none of the page's.
+  /** @type {Record<string, (about: any, id: string | null) => void>} */
+  const controls = {
+    "sse-hello"({ heartbeat, replay }) {
+      greeted = true;
+      replayed = replay === true;
+      if (heartbeat >= 0) heartbeatMs = heartbeat * 1000;
+      open();
+      watch();
+    },
+    "sse-gap": ({ reason, after = null }, id) => tellGap({ reason, after, id }),
+    "sse-cursor"({ live }) {
+      if (live) replayed = false;
+    },
+    "sse-busy"() {
+      leastMs = retryMs;
+      lose(null);
+    },
+    "sse-error"({ ref }) {
+      leastMs = retryMs;
+      emit(ERROR, new SseError("server", "the handler failed", { retryable: true, ref }));
+    },
+    "sse-end"({ reason }) {
+      if (reason === "finished") finish("done");
+      else if (reason === "replaced") finish(reason);
+      else finish("fatal", new SseError("server", `ended by the server: ${reason}`));
+    },
+  };
+
+  /**
+   * Ends a connection on which nothing comes any more. Times are compared, for timers
+   * sleep when the machine does; a late one first lets queued bytes come in.
+   * @param {number} [graceMs]
+   */
+  function watch(graceMs) {
+    const own = heartbeatMs && 2 * heartbeatMs + 10000;
+    const limit = stallTimeoutMs === undefined ? own : stallTimeoutMs;
+    if (!limit) return clearTimeout(timer);
+    const wait = graceMs ?? Math.min(limit, heardAt + limit - Date.now());
+    const due = Date.now() + wait;
+    after(wait, () => {
+      const now = Date.now();
+      if (!graceMs && now > due + 2000) watch(3000);
+      else if (now < heardAt + limit) watch();
+      else failAfter(0, "stalled", `silent for ${limit} ms`);
+    });
+  }
+
+  /** @param {SseError | null} error */
+  function lose(error) {
+    drop();
+    // Leaving a page breaks its connections before it says so: wait for that.
+    if (error) after(50, () => recover(error));
+    else recover(null);
+  }
+
+  /** @param {SseError | null} error */
+  function recover(error) {
+    if (error?.status === 401 && !reauthorised && typeof options.headers === "function") {
+      reauthorised = true;
+      note("connecting", error);
+      return connect();
+    }
+    if (openedAt && Date.now() >= openedAt + bounds.resetAfterMs) attempt = 0;
+    const least = Math.max(leastMs, error?.retryAfterMs ?? 0);
+    let delay = backoffMs(attempt, retryMs, least, bounds);
+    if (error?.kind === "stalled") delay = 0;
+    // Not for ever: what a browser takes for offline may be a host without a network.
+    if (globalThis.navigator?.onLine === false) delay = Math.max(delay, bounds.maxMs);
+    const own = typeof backoff === "function" ? call(backoff, attempt, error) : delay;
+    let again = error?.retryable ?? true;
+    // What is no GET may have had its effects, and is known again by a cursor only.
+    const isSafe = request.method === "GET" || lastEventId || leastMs;
+    if (!isSafe && !/408|425|429|503/.test(`${error?.status}`)) again = false;
+    if (error && shouldRetry) again = call(shouldRetry, error) ?? again;
+    if (!again || own === null || attempt >= bounds.maxAttempts) {
+      return finish("fatal", error ?? new SseError("network", "the stream ended"));
+    }
+    attempt++;
+    notBefore = Date.now() + least;
+    delay = own ?? delay;
+    after(delay, connect);
+    become("waiting", error, delay);
+  }
+
+  /** @param {CloseReason} reason @param {SseError | null} [error] */
+  function finish(reason, error = null) {
+    drop();
+    page.delete(hooks);
+    signal?.removeEventListener("abort", close);
+    become("closed", error);
+    audience.end(error, reason === "client");
+    opened.reject(error ?? new SseError("closed", reason));
+    closed.resolve(reason);
+  }
+
+  function close() {
+    if (info.state === "closed") return;
+    finish("client");
+    release(lastEventId);
+  }
+
+  function reconnect() {
+    if (info.state === "closed") return;
+    attempt = 0;
+    connect();
+  }
+
+  /** @type {Hooks} */
+  const hooks = {
+    owner,
+    close,
+    wake(spreadMs) {
+      const now = Date.now();
+      const { state } = info;
+      // The machine has slept, or iOS has cut the connection without a word.
+      const isSilent = heartbeatMs && now > heardAt + heartbeatMs + 3000;
+      const isDue = suspended || (state === "waiting" && now >= notBefore);
+      if (isDue || (state === "open" && isSilent)) after(Math.random() * spreadMs, connect);
+    },
+    // Without a word to the handlers, for the page is being left.
+    suspend() {
+      drop();
+      suspended = true;
+      note("waiting");
+    },
+    refuse({ disposition, effectiveDirective, blockedURI }) {
+      const what = `${disposition} ${effectiveDirective}`;
+      if (what !== "enforce connect-src" || info.state === "open") return;
+      if (url.startsWith(blockedURI)) lose(new SseError("csp", "refused by the page's CSP"));
+    },
+  };
+
+  note("connecting");
+  page.add(hooks);
+  signal?.addEventListener("abort", close);
+  // A macrotask later: handlers that are attached in this turn miss nothing.
+  after(0, connect);
+  if (signal?.aborted) close();
+
+  return {
+    ...audience.listen,
+    url,
+    opened: opened.promise,
+    closed: closed.promise,
+    close,
+    reconnect,
+    get lastEventId() {
+      return lastEventId;
+    },
+    get info() {
+      return info;
+    },
+    // Leaving this loop leaves the stream as it is.
+    events: () => audience.iterate(() => {}),
+    // Leaving this one closes a stream that nobody else listens to.
+    [Symbol.asyncIterator]: () => audience.iterate(() => audience.isEmpty() && close()),
+    [Symbol.asyncDispose]: async () => close(),
+  };
+}
+
+/**
+ * @param {string} href
+ * @param {Record<string, any>} [query]
+ */
+function withQuery(href, query) {
+  const url = new URL(href);
+  if (!/^https?:$/.test(url.protocol) || url.username || url.password) {
+    throw new TypeError(`cannot stream from ${href}`);
+  }
+  for (const [name, values] of Object.entries(query ?? {})) {
+    for (const value of [values ?? []].flat()) {
+      if (value === Object(value)) {
+        throw new TypeError(`"${name}" cannot be in a URL; options are the second argument`);
+      }
+      url.searchParams.append(name, value);
+    }
+  }
+  return url.href;
+}
+
+/**
+ * @param {string} path `{name}` stands for a segment, `{name*}` for any number.
+ * @param {Record<string, any>} [params]
+ * @returns {[path: string, rest: Record<string, any>]} What has no place is the query's.
+ */
+function fillPath(path, params) {
+  const rest = Object.assign(Object.create(null), params);
+  const filled = path.replace(/\{(\w+)(\*?)\}/g, (_, name, many) => {
+    const text = String(rest[name] ?? "");
+    delete rest[name];
+    if (!text && !many) throw new TypeError(`"${name}" of ${path} is missing`);
+    const encoded = encodeURIComponent(text);
+    return many ? encoded.replaceAll("%2F", "/") : encoded;
+  });
+  // A URL has no way to write such a segment: it would lead somewhere else.
+  if (/\/\.\.?(\/|$)/.test(filled)) throw new TypeError(`"." and ".." cannot be in ${path}`);
+  return [filled, rest];
+}
+
+/**
+ * Where the application is, as the script's own URL tells: behind a proxy that puts a
+ * prefix before it, the server does not know.
+ * @param {string} script
+ * @param {string} prefix
+ */
+function baseOf(script, prefix) {
+  const folder = new URL(".", script).href;
+  if (folder.endsWith(prefix + "/")) return folder.slice(0, -prefix.length - 1);
+  return globalThis.location?.origin ?? folder;
+}
+
+/**
+ * @param {Record<string, Route>} routes
+ * @param {string} prefix
+ * @param {string | URL} base
+ * @param {Options} [defaults]
+ */
+function createClient(routes, prefix, base, defaults) {
+  const root = String(base).replace(/\/+$/, "");
+  const settings = { ...defaults };
+
+  /** @param {string} url @param {Route} route @param {Options} [options] */
+  function start(url, route, options) {
+    const all = { ...settings, ...options };
+    const { fetch = globalThis.fetch, credentials, lastEventId = "" } = all;
+    if (/[\0\r\n]/.test(lastEventId)) throw new TypeError("lastEventId has a line end");
+    return createStream(url, route, all, createFetchTransport(), client, (body) => {
+      // Only a private run has something to end, and only the server that made it can.
+      if (!/^sse1\.r\..*\d$/.test(body) || !url.startsWith(root + "/")) return;
+      const request = { method: "POST", body, credentials, keepalive: true };
+      fetch(root + prefix + "/close", request).catch(() => {});
+    });
+  }
+
+  /** @type {Record<string, any>} */
+  const client = {
+    /** @param {string} path @param {Options} [options] */
+    open(path, options) {
+      const href = /^[a-z][\w+.-]*:/i.test(path) ? path : root + path.replace(/^\/?/, "/");
+      return start(withQuery(href, options?.query), [path, "GET", 0, false], options);
+    },
+    /** @param {Options} options */
+    configure(options) {
+      Object.assign(settings, options);
+    },
+    closeAll() {
+      for (const stream of [...page]) if (stream.owner === client) stream.close();
+    },
+  };
+
+  for (const [name, route] of Object.entries(routes)) {
+    const [path, method, heartbeatMs] = route;
+    /** @param {any} [params] @param {any} [query] */
+    const url = (params, query) => {
+      const [filled, rest] = fillPath(path, params);
+      return withQuery(root + filled, { ...rest, ...query });
+    };
+    /** @param {any} [params] @param {Options} [options] */
+    const open = (params, options) => start(url(params, options?.query), route, options);
+    client[name] = Object.assign(open, { url, meta: { path, method, heartbeatMs } });
+  }
+  return client;
+}
