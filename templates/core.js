@@ -884,10 +884,12 @@ function withQuery(href, query) {
 function fillPath(path, params) {
   const rest = Object.assign(Object.create(null), params);
   const filled = path.replace(/\{(\w+)(\*?)\}/g, (_, name, many) => {
-    const text = String(rest[name] ?? "");
+    const value = rest[name] ?? null;
     delete rest[name];
-    if (!text && !many) throw new TypeError(`"${name}" of ${path} is missing`);
-    const encoded = encodeURIComponent(text);
+    if (value === null || (value === "" && !many)) {
+      throw new TypeError(`"${name}" of ${path} is missing`);
+    }
+    const encoded = encodeURIComponent(value);
     return many ? encoded.replaceAll("%2F", "/") : encoded;
   });
   // A URL has no way to write such a segment: it would lead somewhere else.
@@ -909,12 +911,13 @@ function baseOf(script, prefix) {
 
 /**
  * @param {Record<string, Route>} routes
- * @param {string} prefix
- * @param {string | URL} base
+ * @param {string} prefix Where the script and the endpoints of its own are.
+ * @param {string} script
+ * @param {string | URL} [base] Where the application is, if not where the script is from.
  * @param {Options} [defaults]
  */
-function createClient(routes, prefix, base, defaults) {
-  const root = String(base).replace(/\/+$/, "");
+function createClient(routes, prefix, script, base, defaults) {
+  const root = (base ? new URL(base, script).href : baseOf(script, prefix)).replace(/\/+$/, "");
   const settings = { ...defaults };
 
   /** @param {string} url @param {Route} route @param {Options} [options] */

@@ -98,7 +98,7 @@ class Hub:
     # -- life ----------------------------------------------------------------------
 
     def open(self, routes: Iterable[RouteSettings]) -> None:
-        """Begin, at the application's start, with a ticker as quick as *routes* need."""
+        """Begin, at the application's start; *routes* say how quick to tick."""
         self._reset()
         self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for route in routes:

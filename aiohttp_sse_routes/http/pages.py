@@ -20,10 +20,17 @@ from markupsafe import Markup
 
 from ..cursor import parse
 from ..errors import ConfigurationError
-from .client_files import ClientFiles, ClientRoute, js_name, render, script_tag
+from .client_files import (
+    ClientFiles,
+    ClientRoute,
+    js_name,
+    own_patterns,
+    render,
+    script_tag,
+)
 from .hub import HUB_KEY, HubSettings
 from .requests import QUERY_NAMES
-from .routes import Found, all_apps
+from .routes import Found, SSERouteDef, all_apps
 
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _REVALIDATE: Final = "no-cache"
@@ -62,7 +69,7 @@ class Pages:
                 bear.
         """
         routes: dict[str, ClientRoute] = {}
-        labels: dict[str, str] = {}
+        taken: dict[str, SSERouteDef] = {}
         self._resources.clear()
         for item in found:
             definition, resource = item.definition, item.route.resource
@@ -77,17 +84,20 @@ class Pages:
                 name = js_name(definition.name)
             except ValueError as exc:
                 raise ConfigurationError(f"{definition.label}: {exc}") from None
-            if labels.setdefault(name, definition.label) != definition.label:
+            if taken.setdefault(name, definition) is not definition:
                 raise ConfigurationError(
-                    f"{labels[name]} and {definition.label} would both be sse.{name} "
-                    "in the client: give one another name=, or client=False"
+                    f"{taken[name]!r} and {definition!r} would both be sse.{name} in "
+                    "the client: give one another name=, or client=False"
                 )
+            pattern = resource.get_info().get("pattern")
             routes[name] = ClientRoute(
                 name=name,
                 path=resource.canonical,
                 methods=definition.settings.methods,
                 heartbeat=settings.heartbeat,
                 doc=definition.doc,
+                hello=settings.control_events,
+                slashes=own_patterns(pattern.pattern) if pattern is not None else (),
             )
         self._files = render(
             list(routes.values()),
@@ -125,7 +135,11 @@ class Pages:
 
     def client(self, *, nonce: str | None = None) -> Markup:
         """Return the script tag: ``{{ sse_client() }}``."""
-        assert self._files is not None, "the application has not started"
+        if self._files is None:
+            raise ConfigurationError(
+                "sse_client(): the client is rendered when the application starts; "
+                "render the page in a handler"
+            )
         url = f"{self._base}{self._settings.prefix}/client.global-{self._files.hash}.js"
         tag: Markup = script_tag(url, nonce)
         return tag

@@ -92,7 +92,7 @@ class PrivateVisit(Visit):
         announced = False
 
         def on_end(run: PrivateRun, ending: Ending) -> None:
-            if ending.kind == "failed" and announced:
+            if ending.kind == "failed" and (announced or run.producer.yielded):
                 log_failure(run.name, ending)
                 hub.private.forget(run)
 
@@ -109,7 +109,7 @@ class PrivateVisit(Visit):
         self.keep(run.producer)
         try:
             await self.first(run.producer)
-            if failed_unopened(run.ending, run.feed):
+            if failed_unopened(run.producer):
                 assert run.ending is not None and run.ending.error is not None
                 raise run.ending.error
             announced = True

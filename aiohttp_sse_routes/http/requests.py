@@ -89,7 +89,8 @@ def last_event_id(request: web.BaseRequest) -> str | None:
 
 def consulted(request: web.BaseRequest) -> bool:
     """Return whether the handler has asked for `last_event_id`."""
-    return request.get(_CONSULTED, False)
+    asked: bool = request.get(_CONSULTED, False)
+    return asked
 
 
 def _decoded(text: str) -> str:

@@ -46,9 +46,7 @@ class SharedVisit(Visit):
         stream.hold(self)
         try:
             await self.first(stream.producer)
-            if failed_unopened(stream.producer.ending, stream.feed) and (
-                hub.shared.get(key) is not stream
-            ):
+            if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
                 assert stream.producer.ending is not None
                 raise _again(stream.producer.ending.error)
             await self._follow_shared(stream, place, gap)
@@ -94,12 +92,12 @@ class SharedVisit(Visit):
             now = hub.clock.now()
             if ending.kind != "failed":
                 hub.shared.finish(key, stream, now)
-            elif not stream.attached and not stream.opened:
+            elif not stream.attached and not stream.yielded:
                 # Those who wait for it get what it raised as their status.
                 hub.shared.drop(key, stream)
             else:
                 log_failure(stream.name, ending)
-                if refuses(ending) and not stream.opened:
+                if refuses(ending) and not stream.yielded:
                     stream.feed.finish(ending)
                     hub.shared.finish(key, stream, now)
                 else:
@@ -114,6 +112,7 @@ class SharedVisit(Visit):
             max_bytes=settings.replay_bytes,
             resume=settings.resume,
             name=self.target.label,
+            now=hub.clock.now(),
             on_start=self.keep,
             on_end=on_end,
         )

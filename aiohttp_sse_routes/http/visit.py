@@ -92,7 +92,16 @@ class Visit:
             connection.release()
             return None
         self.hub.watch(connection, self.settings.heartbeat)
-        _logger.debug("open %s", self.request.path)
+        _logger.info(
+            "open %s",
+            self.request.path,
+            extra={
+                "sse_event": "open",
+                "sse_route": self.target.label,
+                "sse_path": self.request.path,
+                "sse_resumed": resumed,
+            },
+        )
         return connection
 
     def greet(
@@ -130,7 +139,19 @@ class Visit:
         """Count *connection* no more: it is closed."""
         self.hub.unwatch(connection)
         self.slot.release()
-        _logger.debug("close %s: %s", self.request.path, connection.closed)
+        _logger.info(
+            "close %s: %s",
+            self.request.path,
+            connection.closed,
+            extra={
+                "sse_event": "close",
+                "sse_route": self.target.label,
+                "sse_path": self.request.path,
+                "sse_reason": connection.closed,
+                "sse_seconds": self.hub.clock.now() - connection.opened,
+                "sse_bytes": connection.total,
+            },
+        )
 
     async def outlast(self, producer: Producer) -> None:
         """Return when the run has ended, or the application need not wait for it."""
@@ -165,11 +186,10 @@ class Visit:
             task.uncancel()
 
 
-def failed_unopened(ending: Ending | None, feed: Feed) -> bool:
-    """Return whether a run has failed before its first event."""
-    return (
-        ending is not None and ending.kind == "failed" and feed.ring.head == feed.start
-    )
+def failed_unopened(producer: Producer) -> bool:
+    """Return whether a run has failed before its first yield."""
+    ending = producer.ending
+    return ending is not None and ending.kind == "failed" and not producer.yielded
 
 
 def log_failure(name: str, ending: Ending) -> None:

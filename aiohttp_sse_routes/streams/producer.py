@@ -56,6 +56,7 @@ class Producer:
     Attributes:
         opened: Done when the first item has been handed over, or with the ending.
         ending: How it ended; None while it runs.
+        yielded: Whether it has yielded anything, if only what cannot be sent.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Producer:
         self.name = name
         self.ending: Ending | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
+        self.yielded = False
         self._iterator = iterator
         self._emit = emit
         self._has_room = has_room
@@ -161,6 +163,7 @@ class Producer:
         return Ending("stopped")
 
     def _hand_over(self, item: Any) -> bool:
+        self.yielded = True
         try:
             turn_due = self._emit(item)
         except EventError as exc:

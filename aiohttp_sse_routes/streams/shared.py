@@ -60,12 +60,13 @@ class SharedStream:
         max_bytes: What it holds, in bytes.
         resume: Seconds that it goes on without a client.
         name: The handler's.
+        now: The time.
         on_start: Told of each producer that is started.
         on_end: Told how a producer ended; a failed one begins again if told so.
 
     Attributes:
         attached: Whether anybody has followed yet.
-        opened: Whether the generator has yielded yet.
+        yielded: Whether the generator has yielded yet, in any of its turns.
         restart_at: When it begins again; None if it need not.
     """
 
@@ -80,6 +81,7 @@ class SharedStream:
         max_bytes: int,
         resume: float,
         name: str,
+        now: float,
         on_start: Callable[[Producer], None],
         on_end: Callable[[SharedStream, Ending], None],
     ) -> None:
@@ -93,6 +95,7 @@ class SharedStream:
         self._on_start = on_start
         self._on_end = on_end
         self._delay = FIRST_DELAY
+        self._began_at = now
         self.restart_at: float | None = None
         self.feed = Feed(
             log.channel(max_events=max_events, max_bytes=max_bytes),
@@ -101,7 +104,7 @@ class SharedStream:
             history=history,
         )
         self.attached = False
-        self.opened = False
+        self.yielded = False
         self.producer = self._start()
 
     @property
@@ -138,9 +141,10 @@ class SharedStream:
         """Return whether *place* is one of this run's."""
         return self.feed.start <= place <= self.feed.ring.head
 
-    def begin_again(self) -> None:
+    def begin_again(self, now: float) -> None:
         """Start the generator anew, after a failure."""
         self.restart_at = None
+        self._began_at = now
         self.feed.restart()
         self.producer = self._start()
 
@@ -164,7 +168,7 @@ class SharedStream:
         return producer
 
     def _emit(self, item: Any) -> bool:
-        self.opened = True
+        self.yielded = True
         if item is None:
             return True
         body = self._encode(item)
@@ -175,7 +179,6 @@ class SharedStream:
             )
         self.feed.append(body)
         self.feed.ring.trim(self.feed.delivered)
-        self._delay = FIRST_DELAY
         return self.feed.burst >= BURST
 
     def _ended(self, ending: Ending) -> None:
@@ -188,7 +191,13 @@ class SharedStream:
         self._on_end(self, ending)
 
     def delay_restart(self, now: float) -> float:
-        """Plan to begin again; return in how many seconds."""
+        """Plan to begin again; return in how many seconds.
+
+        A run that has gone well for as long as the longest delay begins with the
+        shortest again.
+        """
+        if now - self._began_at >= LAST_DELAY:
+            self._delay = FIRST_DELAY
         delay, self._delay = self._delay, min(LAST_DELAY, self._delay * 2)
         self.restart_at = now + delay
         return delay
@@ -251,7 +260,7 @@ class SharedRuns:
                 if idle is not None and now - idle >= stream.resume:
                     self.drop(key, stream)
                 elif stream.restart_at is not None and now >= stream.restart_at:
-                    stream.begin_again()
+                    stream.begin_again(now)
 
 
 def _always() -> Literal[True]:
