@@ -8,11 +8,13 @@ from __future__ import annotations
 
 __all__ = ("SSE", "SSE_KEY", "get_sse", "setup")
 
+import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final, Unpack
 
 from aiohttp import web
+from yarl import URL
 
 from .errors import ConfigurationError, NotSetUp
 from .http.cors import answer_preflights, sign_responses
@@ -24,6 +26,7 @@ from .settings import (
     DEFAULTABLE,
     RouteDefaults,
     RouteSettings,
+    check_callable,
     check_count,
     check_seconds,
 )
@@ -146,7 +149,7 @@ def setup(
     )
     _check_numbers(settings)
     default_table = routes is None
-    mounted = DEFAULT_TABLE if routes is None else list(routes)
+    mounted = DEFAULT_TABLE if routes is None else _checked_routes(routes)
     app.add_routes(mounted)
     count = len(DEFAULT_TABLE)
 
@@ -225,6 +228,20 @@ def _check_app(app: web.Application) -> None:
         )
 
 
+def _checked_routes(routes: Any) -> list[web.AbstractRouteDef]:
+    try:
+        checked = list(routes)
+    except TypeError:
+        checked = [routes]
+    for route in checked:
+        if not isinstance(route, web.AbstractRouteDef):
+            raise ConfigurationError(
+                f"setup: routes holds {route!r}, which is no route: give an "
+                "SSERouteTableDef, or a list of SSERouteDef(path, handler)"
+            )
+    return checked
+
+
 def _checked_prefix(name: str, value: str, *, empty: bool = False) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(f"setup: {name}={value!r} must be a str")
@@ -244,6 +261,10 @@ def _checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
             f"setup: allow_origins={origins!r} must be a list of origins, such as "
             f"[{origins!r}]"
         )
+    if not isinstance(origins, Iterable):
+        raise ConfigurationError(
+            f"setup: allow_origins={origins!r} must be a list of origins"
+        )
     checked = tuple(origins)
     for origin in checked:
         if origin == "*":
@@ -251,13 +272,20 @@ def _checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
                 "setup: allow_origins=['*'] would let every site read your users' "
                 "streams: name the origins"
             )
-        scheme, _, host = str(origin).partition("://")
-        if not scheme or not host or "/" in host:
+        if origin != _origin_of(origin):
             raise ConfigurationError(
-                f"setup: allow_origins: {origin!r} is not an origin, write "
-                "'https://example.org', without a path"
+                f"setup: allow_origins: {origin!r} is not an origin as browsers send "
+                "it: write 'https://example.org', in small letters, without a path or "
+                "a default port"
             )
     return checked
+
+
+def _origin_of(text: Any) -> str | None:
+    try:
+        return str(URL(text).origin())
+    except (TypeError, ValueError):
+        return None
 
 
 def _checked_defaults(defaults: RouteDefaults) -> dict[str, Any]:
@@ -283,10 +311,13 @@ def _check_numbers(settings: HubSettings) -> None:
         raise ConfigurationError(
             "setup: client_key= means nothing without max_connections_per_client="
         )
-    for name in ("dumps", "client_key"):
-        value = getattr(settings, name)
-        if value is not None and not callable(value):
-            raise ConfigurationError(f"setup: {name}={value!r} must be a callable")
+    check_callable("setup: client_key", settings.client_key)
+    check_callable("setup: dumps", settings.dumps, what="the value")
+    if inspect.iscoroutinefunction(settings.dumps):
+        raise ConfigurationError(
+            f"setup: dumps={settings.dumps!r} is a coroutine function: events are "
+            "encoded at once, make it a plain function"
+        )
     if not hasattr(settings.clock, "now") or not hasattr(settings.clock, "sleep"):
         raise ConfigurationError(
             f"setup: clock={settings.clock!r} must have now() and sleep(), as "

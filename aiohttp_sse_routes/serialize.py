@@ -58,6 +58,8 @@ def to_json(value: Any) -> bytes:
         # An infinite recursion and a surrogate come here too: whatever a value's own
         # conversion raises concerns this event alone.
         raise EventError(f"{_kind(value)} cannot be sent as JSON: {exc}") from exc
+    # Raw JSON of the user's goes out unseen otherwise.
+    _checked(text)
     # msgspec writes NaN as null. Only a text that has a null can hide one.
     if b"null" in text and _has_nan(value):
         raise EventError(
@@ -69,9 +71,8 @@ def to_json(value: Any) -> bytes:
 
 def _convert(value: Any) -> Any:
     """Hand on what msgspec does not know itself: pydantic models by their own dump."""
-    dump = getattr(value, "model_dump", None)
-    if dump is not None and hasattr(type(value), "__pydantic_serializer__"):
-        return dump(mode="json")
+    if _is_pydantic(value):
+        return value.model_dump(mode="json")
     raise EventError(
         f"{_kind(value)} cannot be sent as JSON: yield a dict, list, dataclass, attrs "
         "class, msgspec.Struct or pydantic model, or pass setup(dumps=...)"
@@ -81,8 +82,22 @@ def _convert(value: Any) -> Any:
 _encoder = msgspec.json.Encoder(enc_hook=_convert)
 
 
+def _is_pydantic(value: Any) -> bool:
+    return hasattr(type(value), "__pydantic_serializer__") and hasattr(
+        value, "model_dump"
+    )
+
+
+def _inside(value: Any) -> Any:
+    # pydantic's JSON mode has made None of a NaN where a field's type is Any.
+    return value.model_dump() if _is_pydantic(value) else None
+
+
 def _has_nan(value: Any) -> bool:
-    stack = [msgspec.to_builtins(value, enc_hook=_convert)]
+    try:
+        stack = [msgspec.to_builtins(value, enc_hook=_inside)]
+    except Exception:  # noqa: BLE001 -- it could be encoded, so it holds no NaN of ours
+        return False
     while stack:
         item = stack.pop()
         if isinstance(item, float):

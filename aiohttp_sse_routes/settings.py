@@ -13,11 +13,17 @@ __all__ = (
     "RouteDefaults",
     "RouteOptions",
     "RouteSettings",
+    "check_callable",
     "check_count",
     "check_seconds",
+    "function_of",
 )
 
+import functools
+import inspect
+import keyword
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypedDict
@@ -126,24 +132,25 @@ class RouteSettings:
                     f"{where}: there is no option {option!r}; the options are "
                     f"{', '.join(sorted(known))}"
                 )
+        for option, value in options.items():
+            _CHECKS[option](f"{where}: {option}", value)
         settings = cls(**options)
-        for option in options:
-            check = _CHECKS.get(option)
-            if check is not None:
-                check(f"{where}: {option}", getattr(settings, option))
-        if settings.history > settings.replay:
-            raise ConfigurationError(
-                f"{where}: history={settings.history} is more than the log holds: "
-                f"raise replay={settings.replay} to it"
-            )
-        return settings
+        _check_together(settings, where)
+        return replace(settings, methods=tuple(settings.methods))
 
     def with_defaults(
-        self, given: Iterable[str], defaults: Mapping[str, Any]
+        self, given: Iterable[str], defaults: Mapping[str, Any], where: str
     ) -> RouteSettings:
-        """Return these settings, with *defaults* for what was not *given*."""
+        """Return these settings, with *defaults* for what was not *given*.
+
+        Raises:
+            ConfigurationError: they do not go together.
+        """
         given = set(given)
-        return replace(self, **{k: v for k, v in defaults.items() if k not in given})
+        merged = {k: v for k, v in defaults.items() if k not in given}
+        settings = replace(self, **merged)
+        _check_together(settings, where)
+        return settings
 
 
 DEFAULTABLE: Final = frozenset(RouteDefaults.__annotations__)
@@ -163,13 +170,55 @@ def check_seconds(where: str, value: Any, *, positive: bool = False) -> None:
     if (
         not isinstance(value, (int, float))
         or isinstance(value, bool)
-        or not math.isfinite(value)
-        or value < 0
+        or not 0 <= value < math.inf
         or (positive and value == 0)
     ):
         least = "above 0" if positive else "at least 0"
         raise ConfigurationError(
             f"{where}={value!r} must be a number of seconds, {least}"
+        )
+
+
+def check_callable(where: str, value: Any, what: str = "the request") -> None:
+    """Check that *value* is None, or a callable that takes one argument, *what*."""
+    if value is None:
+        return
+    if not callable(value):
+        raise ConfigurationError(f"{where}={value!r} must be a callable")
+    function = function_of(value)
+    name = getattr(value, "__qualname__", None) or repr(value)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{where}={name} is a generator, whose body would never run: write return "
+            "or raise in place of yield"
+        )
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{where}={name} must take one argument, {what}"
+        ) from None
+    except ValueError:  # no signature to be had: a C function
+        pass
+
+
+def function_of(value: Any) -> Any:
+    """Return the function that runs when *value* is called; None if there is none.
+
+    That is a partial's, and an object's ``__call__``.
+    """
+    while isinstance(value, functools.partial):
+        value = value.func
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return value
+    return getattr(value, "__call__", None)  # noqa: B004 -- the function is asked for
+
+
+def _check_together(settings: RouteSettings, where: str) -> None:
+    if settings.shared and settings.history > settings.replay:
+        raise ConfigurationError(
+            f"{where}: history={settings.history} is more than the log holds: raise "
+            f"replay={settings.replay} to it"
         )
 
 
@@ -254,8 +303,14 @@ def _events(where: str, value: Any) -> None:
 
 
 def _name(where: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigurationError(f"{where}={value!r} must be a str or None")
+    if value is None:
+        return
+    parts = re.split(r"[.:-]", value) if isinstance(value, str) else [""]
+    if not all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
+        raise ConfigurationError(
+            f"{where}={value!r} must be a str of identifiers, none of them a keyword, "
+            "with dots, dashes or colons between: aiohttp takes no other route name"
+        )
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
@@ -263,6 +318,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "methods": _methods,
     "shared": _bool,
     "events": _events,
+    "guard": check_callable,
+    "owner": check_callable,
     "replay": _positive_count,
     "replay_bytes": _positive_count,
     "resume": check_seconds,

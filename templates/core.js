@@ -515,6 +515,8 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
         off();
         waiting.delete(wake);
         onLeave();
+        // What it has not taken is for the next to come.
+        while (!consumers && queue.size()) kept.push(queue.take());
       }
     })();
   }
@@ -618,9 +620,9 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     timer = setTimeout(fn, Math.min(ms, LONGEST_TIMER));
   }
 
-  /** @param {number} ms @param {ErrorKind} kind @param {string} message */
-  function failAfter(ms, kind, message) {
-    after(ms, () => lose(new SseError(kind, message, { retryable: true })));
+  /** @param {ErrorKind} kind @param {string} message */
+  function fail(kind, message) {
+    lose(new SseError(kind, message, { retryable: true }));
   }
 
   function drop() {
@@ -641,7 +643,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     sink = mine;
     // Longer with each try: on a slow network a fixed one would never let it through.
     const limit = connectTimeoutMs * Math.min(attempt + 1, 3);
-    failAfter(limit, "timeout", `not open in ${limit} ms`);
+    after(limit, () => fail("timeout", `not open in ${limit} ms`));
     transport.open({ ...request, lastEventId, attempt, error: info.error }, mine);
     become("connecting");
   }
@@ -739,7 +741,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
       const now = Date.now();
       if (!graceMs && now > due + 2000) watch(3000);
       else if (now < heardAt + limit) watch();
-      else failAfter(0, "stalled", `silent for ${limit} ms`);
+      else fail("stalled", `silent for ${limit} ms`);
     });
   }
 

@@ -54,5 +54,7 @@ async def serve(
     yield start
     for one in served:
         await one.close()
+        for client in one.raw_clients:
+            client.close()
     await no_tasks_left(before)
     no_generators_left()

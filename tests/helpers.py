@@ -30,6 +30,7 @@ class Served:
         self.session = session
         self.host, self.port = runner.addresses[0][:2]
         self.base = f"{scheme}://{self.host}:{self.port}"
+        self.raw_clients: list[RawClient] = []
         self._open = True
 
     @property
@@ -114,7 +115,9 @@ class RawClient:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, (served.host, served.port))
-        return cls(sock)
+        client = cls(sock)
+        served.raw_clients.append(client)
+        return client
 
     async def send(self, data: bytes) -> None:
         """Send *data*."""

@@ -36,16 +36,6 @@ from ..errors import ConfigurationError
 
 _FOLDER: Final = "sse_routes"
 
-# ECMA-262, 12.7.2, with what strict code and modules reserve: `const {x} = sse` fails.
-_RESERVED: Final = frozenset(
-    """
-    arguments await break case catch class const continue debugger default delete do
-    else enum eval export extends false finally for function if implements import in
-    instanceof interface let new null package private protected public return static
-    super switch this throw true try typeof undefined var void while with yield
-    """.split()  # noqa: SIM905 -- a table of words
-)
-
 # What `sse` has already, what every object has, and `then`, which would make `await`
 # call the route.
 _TAKEN: Final = frozenset(
@@ -116,6 +106,8 @@ class ClientFiles:
 def js_name(name: str) -> str:
     """Return the JavaScript name of a route: dots, dashes and colons to camelCase.
 
+    A word that JavaScript reserves will do: ``sse.delete()`` is a property.
+
     Raises:
         ConfigurationError: `sse` cannot have a function of that name.
     """
@@ -123,8 +115,6 @@ def js_name(name: str) -> str:
     result = first + "".join(part[:1].upper() + part[1:] for part in others)
     if not result.isidentifier():
         problem = "it is no identifier"
-    elif result in _RESERVED:
-        problem = "JavaScript reserves it"
     elif result in _TAKEN or (result.startswith("__") and result.endswith("__")):
         problem = "that means something else there"
     else:

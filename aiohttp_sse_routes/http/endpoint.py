@@ -10,7 +10,6 @@ from __future__ import annotations
 __all__ = ("Endpoint",)
 
 from collections.abc import Hashable
-from typing import Literal
 
 from aiohttp import hdrs, web
 
@@ -19,9 +18,9 @@ from .handler import Target, maybe_await
 from .hub import Hub, Slot, hub_of
 from .private import PrivateVisit
 from .requests import Brought, brought_by
-from .response import HEADERS, RouteResponse
-from .script import busy
+from .response import RouteResponse
 from .shared import SharedVisit
+from .visit import refusal
 
 
 class Endpoint:
@@ -36,7 +35,7 @@ class Endpoint:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer *request*: the handler that aiohttp calls."""
-        hub = hub_of(request)
+        hub = hub_of(request, self.target.label)
         settings = self.target.settings_for(hub)
         brought = brought_by(request)
         if brought.ended:
@@ -45,10 +44,10 @@ class Endpoint:
             await self._check_guard(request, settings)
             return RouteResponse()
         if hub.draining or not hub.running:
-            return _refusal("shutdown", settings)
+            return refusal("shutdown", settings)
         slot = await self._admit(request, hub, settings, brought)
         if slot is None:
-            return _refusal("limit", settings)
+            return refusal("limit", settings)
         try:
             await self._check_guard(request, settings)
             kind = SharedVisit if self.target.form == "shared" else PrivateVisit
@@ -64,20 +63,12 @@ class Endpoint:
         if hub.settings.max_connections_per_client is not None:
             ask = hub.settings.client_key
             client = request.remote if ask is None else await maybe_await(ask(request))
-        if hub.private.holds(brought.run):
-            # The older connection of that run leaves as this one comes.
-            return hub.count_anyway(self, client)
-        return hub.admit(self, settings.max_connections, client)
+        # The older connection of a run leaves as the newer comes.
+        instead = hub.private.holds(brought.run)
+        return hub.admit(self, settings.max_connections, client, instead=instead)
 
     async def _check_guard(self, request: web.Request, settings: RouteSettings) -> None:
         if settings.guard is None:
             return
         if await maybe_await(settings.guard(request)) is False:
             raise web.HTTPForbidden
-
-
-def _refusal(
-    reason: Literal["limit", "shutdown"], settings: RouteSettings
-) -> web.Response:
-    body = busy(reason, control_events=settings.control_events)
-    return web.Response(body=body, headers=HEADERS)

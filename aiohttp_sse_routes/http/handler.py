@@ -49,7 +49,9 @@ class Target:
         """Return the route's settings in *hub*'s application."""
         settings = hub.route_settings.get(self)
         if settings is None:
-            settings = self.settings.with_defaults(self.given, hub.settings.defaults)
+            settings = self.settings.with_defaults(
+                self.given, hub.settings.defaults, self.label
+            )
             hub.route_settings[self] = settings
         return settings
 
@@ -85,9 +87,11 @@ class Target:
 
 def label_of(handler: Callable[..., Any]) -> str:
     """Return the name of *handler*, as logs and errors have it."""
-    name = getattr(handler, "__qualname__", None) or repr(handler)
-    module = getattr(handler, "__module__", None)
-    return f"{module}.{name}" if module else name
+    if isinstance(handler, functools.partial):
+        return f"partial of {label_of(handler.func)}"
+    named = handler if hasattr(handler, "__qualname__") else type(handler)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if module else named.__qualname__
 
 
 async def maybe_await(value: Any) -> Any:

@@ -50,13 +50,30 @@ class HubSettings:
 
 
 class Slot:
-    """One connection, as the limits count it."""
+    """One connection, as the limits count it.
 
-    __slots__ = ("_hub", "keys")
+    Args:
+        hub: Who counts.
+        keys: What it is counted as.
+        exceeded: The limits that it was admitted in spite of, by key.
+    """
 
-    def __init__(self, hub: Hub, keys: tuple[Hashable, ...]) -> None:
+    __slots__ = ("_exceeded", "_hub", "keys")
+
+    def __init__(
+        self, hub: Hub, keys: tuple[Hashable, ...], exceeded: Mapping[Hashable, int]
+    ) -> None:
         self.keys = keys
+        self._exceeded = exceeded
         self._hub: Hub | None = hub
+
+    @property
+    def over(self) -> bool:
+        """Whether there are now more connections than may be, with this one."""
+        hub = self._hub
+        return hub is not None and any(
+            hub.counts[key] > limit for key, limit in self._exceeded.items()
+        )
 
     def release(self) -> None:
         """Give it back; twice is once."""
@@ -142,29 +159,39 @@ class Hub:
     # -- connections -----------------------------------------------------------------
 
     def admit(
-        self, route: Hashable, route_limit: int | None, client: Hashable
+        self,
+        route: Hashable,
+        route_limit: int | None,
+        client: Hashable,
+        *,
+        instead: bool = False,
     ) -> Slot | None:
-        """Count a connection; None where a limit is reached."""
+        """Count a connection; None where a limit is reached.
+
+        Args:
+            route: The route.
+            route_limit: The route's own limit.
+            client: Who the client is; None if it is not counted.
+            instead: Whether it seems to take the place of a connection that leaves as
+                it comes; then it is counted whatever the limits, for `Slot.over` to be
+                asked when it is known.
+        """
         settings = self.settings
         limits = (
             (("all",), settings.max_connections),
             (("route", route), route_limit),
             (("client", client), settings.max_connections_per_client),
         )
-        for key, limit in limits:
-            if limit is not None and self.counts[key] >= limit:
-                return None
+        exceeded: dict[Hashable, int] = {
+            key: limit
+            for key, limit in limits
+            if limit is not None and self.counts[key] >= limit
+        }
+        if exceeded and not instead:
+            return None
         keys = tuple(key for key, limit in limits if key != ("client", None))
         self.counts.update(keys)
-        return Slot(self, keys)
-
-    def count_anyway(self, route: Hashable, client: Hashable) -> Slot:
-        """Count a connection that takes another's place, whatever the limits."""
-        keys: tuple[Hashable, ...] = (("all",), ("route", route))
-        if client is not None:
-            keys += (("client", client),)
-        self.counts.update(keys)
-        return Slot(self, keys)
+        return Slot(self, keys, exceeded)
 
     def watch(self, connection: Connection, heartbeat: float) -> None:
         """Let the ticker care for *connection*."""
@@ -205,8 +232,8 @@ class Hub:
 HUB_KEY: Final = web.AppKey("aiohttp_sse_routes_hub", Hub)
 
 
-def hub_of(request: web.BaseRequest) -> Hub:
-    """Return the hub of the application that *request* came to.
+def hub_of(request: web.BaseRequest, handler: str) -> Hub:
+    """Return the hub of the application that *request* came to, for *handler*.
 
     Raises:
         NotSetUp: it has none.
@@ -214,5 +241,8 @@ def hub_of(request: web.BaseRequest) -> Hub:
     config = getattr(request, "config_dict", {})
     hub: Hub | None = config.get(HUB_KEY)
     if hub is None:
-        raise NotSetUp(f"the application that serves {request.path} has no SSE plugin")
+        raise NotSetUp(
+            f"{handler}: the application that serves it at {request.path} has no SSE "
+            "plugin"
+        )
     return hub

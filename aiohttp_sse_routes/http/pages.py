@@ -76,7 +76,7 @@ class Pages:
             assert resource is not None
             self._resources.setdefault(definition.name, resource)
             settings = definition.settings.with_defaults(
-                definition.given, self._settings.defaults
+                definition.given, self._settings.defaults, definition.label
             )
             if not settings.client:
                 continue
@@ -121,12 +121,16 @@ class Pages:
             )
         after = parts.pop("after", None)
         path = resource.canonical
+        pattern = resource.get_info().get("pattern")
+        slashes = own_patterns(pattern.pattern) if pattern is not None else ()
         for name in _VARIABLE.findall(path):
             if name not in parts:
                 raise ConfigurationError(
                     f"sse_url({route!r}): the path {path} needs {name}="
                 )
-            path = path.replace("{" + name + "}", quote(str(parts.pop(name)), safe=""))
+            safe = "/" if name in slashes else ""
+            value = quote(str(parts.pop(name)), safe=safe)
+            path = path.replace("{" + name + "}", value)
         query = [(k, v) for k, v in parts.items() if v is not None]
         if after is not None:
             query.append((QUERY_NAMES[0], after))

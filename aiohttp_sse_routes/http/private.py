@@ -19,7 +19,7 @@ from .connection import Connection
 from .handler import maybe_await
 from .requests import QUERY_NAMES, Brought, consulted
 from .script import Resumed
-from .visit import Visit, failed_unopened, log_failure
+from .visit import Visit, failed_unopened, log_failure, refusal, status_of
 
 
 class PrivateVisit(Visit):
@@ -29,9 +29,12 @@ class PrivateVisit(Visit):
         """Attach to the client's run, or begin one."""
         key = await self._key()
         run = self.hub.private.find(self.brought.run, key)
+        if self.slot.over and (run is None or run.reader is None):
+            # It takes nobody's place after all.
+            return refusal("limit", self.settings)
         if run is not None:
             place = self.brought.run.seq if self.brought.run else 0
-            ending, at_end = run.ending, place >= run.feed.ring.head
+            ending, at_end = run.ending, run.feed.has_all(place)
             if ending is not None and ending.kind == "reconnect" and at_end:
                 # It was told to come back, for a new run.
                 self.hub.private.forget(run)
@@ -70,12 +73,15 @@ class PrivateVisit(Visit):
             if run.reader is None:
                 self._leave_waiting(run)
             raise
+        # The log may have moved on while the headers were sent.
+        told, gap = gap, run.resumption(place)
+        if connection is not None and gap != told and not self.settings.control_events:
+            self.send_back(connection)
+            connection = None
         if connection is None:
             if run.reader is None:
                 self._leave_waiting(run)
             return self.response
-        # The log may have moved on while the headers were sent.
-        gap = run.resumption(place)
         start = run.feed.ring.floor if gap else place
         self.greet(connection, run.feed, "gap" if gap else "continued", start, gap)
         run.attach(connection, start)
@@ -110,8 +116,7 @@ class PrivateVisit(Visit):
         try:
             await self.first(run.producer)
             if failed_unopened(run.producer):
-                assert run.ending is not None and run.ending.error is not None
-                raise run.ending.error
+                raise status_of(run.ending)
             announced = True
             await self._run_stream(run)
         except BaseException:

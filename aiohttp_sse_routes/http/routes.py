@@ -21,13 +21,14 @@ __all__ = (
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, Unpack, overload
 
 from aiohttp import hdrs, web
 
 from ..errors import ConfigurationError
-from ..settings import Form, RouteOptions, RouteSettings
+from ..settings import Form, RouteOptions, RouteSettings, function_of
 from .endpoint import Endpoint
 from .handler import Target, label_of
 
@@ -72,16 +73,13 @@ class SSERouteDef(web.AbstractRouteDef):
     ) -> None:
         label = label_of(handler) if callable(handler) else repr(handler)
         where = f"sse_route({path!r}) on {label}"
-        if not isinstance(path, str) or not path.startswith("/"):
-            raise ConfigurationError(f"{where}: the path must be a str that begins '/'")
+        _check_path(path, where)
         self.path = path
         self.handler = handler
         self.given = frozenset(options)
         self.settings = RouteSettings.checked(options, where)
         self.form: Form = _form_of(handler, self.settings, where)
         _check_form(self.form, self.given, self.settings, where)
-        _check_callable(f"{where}: guard", self.settings.guard)
-        _check_callable(f"{where}: owner", self.settings.owner)
 
     @property
     def label(self) -> str:
@@ -91,12 +89,13 @@ class SSERouteDef(web.AbstractRouteDef):
     @property
     def doc(self) -> str:
         """The first line of the handler's docstring."""
-        return (inspect.getdoc(self.handler) or "").partition("\n")[0]
+        return (inspect.getdoc(_unbound(self.handler)) or "").partition("\n")[0]
 
     @property
     def name(self) -> str:
         """The route's name, else its handler's."""
-        name: str = getattr(self.handler, "__name__", type(self.handler).__name__)
+        handler = _unbound(self.handler)
+        name: str = getattr(handler, "__name__", type(handler).__name__)
         return self.settings.name or name
 
     def __repr__(self) -> str:
@@ -135,7 +134,7 @@ class SSERouteDef(web.AbstractRouteDef):
                     f"{self!r} is mounted twice: give its table to setup() or to "
                     "add_routes(), not to both"
                 )
-            same_path = definition.path == self.path
+            same_path = _shape(definition.path) == _shape(self.path)
             if same_path and set(definition.settings.methods) & set(
                 self.settings.methods
             ):
@@ -196,8 +195,8 @@ class SSERouteTableDef(Sequence[web.AbstractRouteDef]):
 
         if callable(path):
             raise ConfigurationError(
-                "@sse_route needs a path: write @sse_route('/path') in place of "
-                "@sse_route"
+                f"@sse_route on {label_of(path)} needs a path: write "
+                "@sse_route('/path') in place of @sse_route"
             )
         return decorate
 
@@ -255,18 +254,20 @@ def find_routes(app: web.Application) -> Found:
         ConfigurationError: one is mounted twice.
     """
     found: list[Mounted] = []
-    seen: dict[SSERouteDef, str] = {}
+    seen: dict[SSERouteDef, tuple[Endpoint, str]] = {}
     for inner in all_apps(app):
         for resource in inner.router.resources():
             for route in resource:
                 mark = endpoint_of(route)
                 if mark is None or route.method == hdrs.METH_HEAD:
                     continue
-                definition, path = mark[0], resource.canonical
-                if seen.setdefault(definition, path) != path:
+                definition, endpoint = mark
+                path = resource.canonical
+                first = seen.setdefault(definition, (endpoint, path))
+                if first[0] is not endpoint:
                     raise ConfigurationError(
-                        f"{definition!r} is mounted twice, at {seen[definition]} and "
-                        f"{path}: make a table for each"
+                        f"{definition!r} is mounted twice, at {first[1]} and {path}: "
+                        "make a table for each, or a route and a name for each"
                     )
                 found.append(Mounted(route, *mark))
     return found
@@ -280,10 +281,28 @@ def all_apps(app: web.Application) -> list[web.Application]:
     return apps
 
 
+def _check_path(path: Any, where: str) -> None:
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ConfigurationError(f"{where}: the path must be a str that begins '/'")
+    try:
+        web.UrlDispatcher().add_resource(path)
+    except ValueError as exc:
+        raise ConfigurationError(f"{where}: {exc}") from None
+
+
+def _shape(path: str) -> str:
+    """Return *path* without its variables' names: what decides which requests match."""
+    return re.sub(r"\{[_a-zA-Z]\w*", "{", path)
+
+
+def _unbound(handler: Any) -> Any:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler
+
+
 def _form_of(handler: Any, settings: RouteSettings, where: str) -> Form:
-    call = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
-    if isinstance(handler, functools.partial):
-        call = handler.func
+    call = function_of(handler)
     if inspect.isclass(handler) or call is None:
         raise ConfigurationError(
             f"{where}: {handler!r} is not a function; for a method of an object use "
@@ -334,26 +353,6 @@ def _check_form(
             f"{where}: a shared run has no request, and is followed by GET only: leave "
             "methods out"
         )
-
-
-def _check_callable(where: str, function: Any) -> None:
-    if function is None:
-        return
-    if not callable(function):
-        raise ConfigurationError(f"{where}={function!r} must be a callable")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(
-            f"{where}={label_of(function)} is a generator, whose body would never run: "
-            "write return or raise in place of yield"
-        )
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError:
-        raise ConfigurationError(
-            f"{where}={label_of(function)} must take one argument, the request"
-        ) from None
-    except ValueError:
-        pass
 
 
 def _show_options(function: Callable[..., Any]) -> None:

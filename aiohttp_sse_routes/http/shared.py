@@ -17,7 +17,7 @@ from ..streams.feed import Ending, GapReason
 from ..streams.shared import SharedRun, SharedStream
 from .requests import Brought
 from .script import Resumed, refuses
-from .visit import Visit, failed_unopened, log_failure
+from .visit import Visit, failed_unopened, log_failure, status_of
 
 
 class SharedVisit(Visit):
@@ -39,17 +39,19 @@ class SharedVisit(Visit):
             stream = hub.shared.get(key) or self._begin_shared(key)
         elif (
             stream.ending is not None
-            and place == stream.feed.ring.head
+            and place is not None
+            and stream.feed.has_all(place)
             and not self.settings.control_events
         ):
             return web.Response(status=204)
         stream.hold(self)
+        # Taken as it comes: who begins a run misses nothing of it.
+        fresh = stream.feed.fresh_place()
         try:
             await self.first(stream.producer)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
-                assert stream.producer.ending is not None
-                raise _again(stream.producer.ending.error)
-            await self._follow_shared(stream, place, gap)
+                raise _again(status_of(stream.producer.ending))
+            await self._follow_shared(stream, place, gap, fresh)
         finally:
             stream.let_go(self, hub.clock.now())
             if stream.resume == 0:
@@ -57,7 +59,11 @@ class SharedVisit(Visit):
         return self.response
 
     async def _follow_shared(
-        self, stream: SharedStream, place: int | None, gap: GapReason | None
+        self,
+        stream: SharedStream,
+        place: int | None,
+        gap: GapReason | None,
+        fresh: int,
     ) -> None:
         if place is not None:
             gap = stream.resumption(place)
@@ -66,12 +72,16 @@ class SharedVisit(Visit):
         if connection is None:
             return
         feed = stream.feed
+        told = gap
         if place is not None:
             gap = stream.resumption(place)
+        if gap != told and not self.settings.control_events:
+            self.send_back(connection)
+            return
         if gap == "expired":
             start = feed.ring.floor
         elif gap or place is None:
-            start = feed.fresh_place()
+            start = max(fresh, feed.ring.floor)
         else:
             start = place
         resumed = "gap" if gap else "fresh" if place is None else "continued"
@@ -96,12 +106,12 @@ class SharedVisit(Visit):
                 # Those who wait for it get what it raised as their status.
                 hub.shared.drop(key, stream)
             else:
-                log_failure(stream.name, ending)
                 if refuses(ending) and not stream.yielded:
+                    log_failure(stream.name, ending)
                     stream.feed.finish(ending)
                     hub.shared.finish(key, stream, now)
                 else:
-                    stream.delay_restart(now)
+                    log_failure(stream.name, ending, stream.delay_restart(now))
 
         stream = SharedStream(
             lambda: self.target.handler(handle),
@@ -120,12 +130,11 @@ class SharedVisit(Visit):
         return stream
 
 
-def _again(error: BaseException | None) -> BaseException:
+def _again(error: BaseException) -> BaseException:
     """Return *error* to be raised once more.
 
     An HTTPException is a response, and one response answers one request.
     """
-    assert error is not None
     if not isinstance(error, web.HTTPException):
         return error
     copy = Exception.__new__(type(error))

@@ -7,10 +7,11 @@ its middlewares hold open stays so as long as the generator may need it.
 
 from __future__ import annotations
 
-__all__ = ("Visit", "failed_unopened", "log_failure")
+__all__ = ("Visit", "failed_unopened", "log_failure", "refusal", "status_of")
 
 import asyncio
 import logging
+from typing import Literal
 
 from aiohttp import web
 
@@ -21,8 +22,8 @@ from .connection import Connection
 from .handler import Target
 from .hub import Hub, Slot
 from .requests import Brought
-from .response import RouteResponse
-from .script import Resumed, RouteScript, spread
+from .response import HEADERS, RouteResponse
+from .script import Resumed, RouteScript, busy, spread
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -135,6 +136,12 @@ class Visit:
         finally:
             self.close_up(connection)
 
+    def send_back(self, connection: Connection) -> None:
+        """End *connection* at once: what its headers say has ceased to hold."""
+        connection.end("gap", connection.farewell())
+        self.close_up(connection)
+        connection.release()
+
     def close_up(self, connection: Connection) -> None:
         """Count *connection* no more: it is closed."""
         self.hub.unwatch(connection)
@@ -186,17 +193,48 @@ class Visit:
             task.uncancel()
 
 
+def refusal(
+    reason: Literal["limit", "shutdown"], settings: RouteSettings
+) -> web.Response:
+    """Return the answer that a browser survives: come back later."""
+    body = busy(reason, control_events=settings.control_events)
+    return web.Response(body=body, headers=HEADERS)
+
+
 def failed_unopened(producer: Producer) -> bool:
     """Return whether a run has failed before its first yield."""
     ending = producer.ending
     return ending is not None and ending.kind == "failed" and not producer.yielded
 
 
-def log_failure(name: str, ending: Ending) -> None:
-    """Write the one log record of a failure, with the ref that clients are told."""
+def status_of(ending: Ending | None) -> BaseException:
+    """Return what a run has failed with, to be raised as the answer to a request."""
+    assert ending is not None
+    assert ending.error is not None
+    if isinstance(ending.error, asyncio.CancelledError):
+        # Raised as it is, aiohttp would take it for the end of the request.
+        error = RuntimeError("the generator awaited something that was cancelled")
+        error.__cause__ = ending.error
+        return error
+    return ending.error
+
+
+def log_failure(name: str, ending: Ending, restart: float | None = None) -> None:
+    """Write the one log record of a failure.
+
+    Args:
+        name: The handler's.
+        ending: Its failure, with the ref that clients are told.
+        restart: The seconds after which it begins again; None if it does not.
+    """
+    if restart is None:
+        outcome = "its clients were told"
+    else:
+        outcome = f"it begins again in {restart:g} s,"
     _logger.error(
-        "%s failed, its clients were told ref %s",
+        "%s failed, %s ref %s",
         name,
+        outcome,
         ending.ref,
         exc_info=ending.error,
         extra={"sse_event": "error", "sse_route": name, "sse_ref": ending.ref},

@@ -219,6 +219,13 @@ class Feed:
         """Return the id of the place *place*."""
         return f"{self.prefix}{place}"
 
+    def has_all(self, place: int) -> bool:
+        """Return whether nobody at *place* misses an event that carries an id."""
+        if place < self.ring.floor:
+            return False
+        blocks, _ = self.ring.after(place, self.ring.head, 1 << 62)
+        return not any(block.startswith(b"id: ") for block in blocks)
+
     def fresh_place(self) -> int:
         """Return where a new reader begins: its history behind that."""
         return self.ring.newest(self.history, self.delivered)

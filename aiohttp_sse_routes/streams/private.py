@@ -98,6 +98,12 @@ class PrivateRun:
         """Whether the run may go on without its client."""
         return self.resume > 0 and not self.feed.own_ids
 
+    @property
+    def patience(self) -> float:
+        """Seconds that the run waits for its client, which may have been sent away."""
+        ending = self.ending
+        return self.resume + (ending.after if ending is not None else 0)
+
     def attach(self, reader: PacedReader, place: int) -> None:
         """Let *reader* read on from *place*, in place of any older one."""
         older, self.reader = self.reader, reader
@@ -240,7 +246,8 @@ class PrivateRuns:
     def expire(self, now: float) -> None:
         """Close the runs whose clients have not come back in time."""
         for run in tuple(self._waiting):
-            if run.waiting_since is not None and now - run.waiting_since >= run.resume:
+            since = run.waiting_since
+            if since is not None and now - since >= run.patience:
                 self.close(run)
 
     def close_by(self, cursor: Cursor | None) -> bool:

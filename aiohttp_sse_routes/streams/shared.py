@@ -112,6 +112,12 @@ class SharedStream:
         """How it ended for good; None while it runs or waits to begin again."""
         return self.feed.ending
 
+    @property
+    def patience(self) -> float:
+        """Seconds that it waits for a client; those it sent away come back later."""
+        ending = self.ending
+        return self.resume + (ending.after if ending is not None else 0)
+
     def hold(self, who: object) -> None:
         """Keep the run going for *who*, a client that opens or one that follows."""
         self.holders.add(who)
@@ -134,7 +140,7 @@ class SharedStream:
         return (
             ending is not None
             and ending.kind == "reconnect"
-            and place >= self.feed.ring.head
+            and self.feed.has_all(place)
         )
 
     def covers(self, place: int) -> bool:
@@ -257,7 +263,7 @@ class SharedRuns:
         for table in (self._streams, self._finished):
             for key, stream in tuple(table.items()):
                 idle = stream.idle_since
-                if idle is not None and now - idle >= stream.resume:
+                if idle is not None and now - idle >= stream.patience:
                     self.drop(key, stream)
                 elif stream.restart_at is not None and now >= stream.restart_at:
                     stream.begin_again(now)

@@ -1,0 +1,185 @@
+"""The application of the demo: three streams, a page, and two ways to cut them.
+
+Law: what the page loads comes from here and is in the package; a strict policy sees to
+it. The log is written when an answer begins, by a thread, without ids or queries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import hdrs, web
+
+from aiohttp_sse_routes import setup
+
+from . import streams
+from .tree import Tree
+from .visitors import Visitors
+
+__all__ = ("POLICY", "create_app", "default_tree")
+
+PAGE: Final = Path(__file__).parent / "page"
+
+POLICY: Final = (
+    "default-src 'none'; "
+    "connect-src 'self'; "
+    "img-src data:; "
+    "script-src 'self'; "
+    "style-src 'self'; "
+    "worker-src 'self'; "
+    "base-uri 'none'; "
+    "form-action 'none'; "
+    "frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+"""What the page may load: what is here, and the picture in its own text."""
+
+_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_LOG_BYTES: Final = 1_000_000
+_LONGEST_PATH: Final = 200
+_HASHERS: Final = min(4, os.cpu_count() or 1)
+
+_LOGGER: Final = web.AppKey("logger", logging.Logger)
+_VISITORS: Final = web.AppKey("visitors", Visitors)
+
+
+def default_tree() -> Tree:
+    """Return the standard library of this Python."""
+    root = Path(sysconfig.get_path("stdlib"))
+    return Tree(root, skip=("__pycache__", "site-packages", "dist-packages"))
+
+
+def create_app(
+    *,
+    tree: Tree | None = None,
+    follow: Path | None = None,
+    job_seconds: float = 40.0,
+    outage: float = 5.0,
+    now: Callable[[], float] = time.monotonic,
+) -> web.Application:
+    """Return the demo.
+
+    Args:
+        tree: What the job hashes; by default the standard library.
+        follow: The file to follow; by default the application's own log.
+        job_seconds: How long a job takes at least; 0 for as quick as it can.
+        outage: Seconds that a visitor who asks for it is refused.
+        now: What time it is, for the outage.
+    """
+    app = web.Application()
+    visitors = app[_VISITORS] = Visitors(outage=outage, now=now)
+    app[streams.TREE] = tree or default_tree()
+    app[streams.JOB_SECONDS] = job_seconds
+    app.cleanup_ctx.append(_hashing)
+    if follow is None:
+        app.cleanup_ctx.append(_logging)
+        app.on_response_prepare.append(_log)
+    else:
+        app[streams.FOLLOWED] = follow
+    aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(PAGE))
+    # A second, for it is local; and nobody here waits for more than a demonstration.
+    setup(app, streams.routes, guard=visitors.admit, retry=1000, max_connections=1000)
+    app.router.add_get("/", _page)
+    app.router.add_get("/demo.css", _file)
+    app.router.add_get("/demo.js", _file)
+    app.router.add_post("/cut", _cut)
+    app.router.add_post("/outage", _outage)
+    return app
+
+
+async def _page(request: web.Request) -> web.StreamResponse:
+    app = request.app
+    context = {
+        "job_seconds": app[streams.JOB_SECONDS],
+        "outage": app[_VISITORS].outage,
+        "tree": app[streams.TREE].root,
+        "followed": app[streams.FOLLOWED],
+        "own_log": _LOGGER in app,
+        "origin": request.url.origin(),
+        "sources": {
+            handler.__name__: inspect.getsource(handler)
+            for handler in (streams.machine, streams.log, streams.job)
+        },
+    }
+    response = aiohttp_jinja2.render_template("index.html", request, context)
+    response.headers.update(_HEADERS)
+    response.headers[hdrs.CACHE_CONTROL] = "no-cache"
+    app[_VISITORS].welcome(request, response)
+    return response
+
+
+async def _file(request: web.Request) -> web.StreamResponse:
+    headers = {**_HEADERS, hdrs.CACHE_CONTROL: "no-cache"}
+    return web.FileResponse(PAGE / request.path.lstrip("/"), headers=headers)
+
+
+async def _cut(request: web.Request) -> web.Response:
+    return web.json_response({"cut": request.app[_VISITORS].cut(request)})
+
+
+async def _outage(request: web.Request) -> web.Response:
+    visitors = request.app[_VISITORS]
+    cut = visitors.refuse(request)
+    return web.json_response({"cut": cut, "refused": visitors.outage})
+
+
+async def _hashing(app: web.Application) -> AsyncIterator[None]:
+    pool = ThreadPoolExecutor(_HASHERS, thread_name_prefix="demo-hash")
+    app[streams.POOL] = pool
+    yield
+    # Not waited for: what still runs is one step.
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _logging(app: web.Application) -> AsyncIterator[None]:
+    """Have a file of the answers given, which the demo follows itself."""
+    prefix = "aiohttp-sse-routes-demo-"
+    with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        path = app[streams.FOLLOWED] = Path(folder, "access.log")
+        file = RotatingFileHandler(
+            path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8"
+        )
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        queue: SimpleQueue[Any] = SimpleQueue()
+        # Not one of the process's loggers: there may be several demos in it.
+        logger = app[_LOGGER] = logging.Logger("demo")  # noqa: LOG001
+        logger.addHandler(QueueHandler(queue))
+        listener = QueueListener(queue, file)
+        listener.start()
+        yield
+        await asyncio.to_thread(listener.stop)
+        file.close()
+
+
+async def _log(request: web.Request, response: web.StreamResponse) -> None:
+    """Write the line of an answer that begins; the path as it came, for its escapes."""
+    stream = response.content_type == "text/event-stream"
+    resumed = " resumed" if stream and hdrs.LAST_EVENT_ID in request.headers else ""
+    path = request.rel_url.raw_path[:_LONGEST_PATH]
+    request.app[_LOGGER].info(
+        "%s %s %d%s%s",
+        request.method,
+        path,
+        response.status,
+        " stream" if stream else "",
+        resumed,
+    )

@@ -1,0 +1,336 @@
+"""A tree of files that is hashed: a job that takes its time.
+
+Law: what is told of a file was read from it. Links are not followed, files that cannot
+be read are counted and left out, and the digest of the whole is the one that
+``sha256sum`` gives, so that anybody can check it. Everything here blocks, and gives way
+after a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shlex
+import time
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ("Copies", "Progress", "Scan", "Sized", "Summary", "Tree", "index")
+
+_SLICE: Final = 0.1
+"""Seconds of work between two events, at most."""
+
+_LEAST: Final = 64 * 1024
+"""Bytes of work between two events, at least."""
+
+_READ: Final = 1024 * 1024
+
+_TOP: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What to hash.
+
+    Attributes:
+        root: Where it begins.
+        skip: Names of folders that are left out.
+        most: The most files; those found first.
+    """
+
+    root: Path
+    skip: tuple[str, ...] = ()
+    most: int = 100_000
+
+    @property
+    def command(self) -> str:
+        """What gives the same digest in a shell."""
+        pruned = " -o ".join(f"-name {shlex.quote(name)}" for name in self.skip)
+        leaving_out = f" \\( {pruned} \\) -prune -o" if pruned else ""
+        return (
+            f"cd {shlex.quote(_shown(str(self.root)))} && "
+            f"find .{leaving_out} -type f -print0 | LC_ALL=C sort -z | "
+            "xargs -0 sha256sum | sha256sum"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found so far; the files are not read yet.
+
+    Attributes:
+        n: The event's number in this run, from 1.
+        root: Where the tree begins.
+        files: How many files there are.
+        bytes: How many bytes they have.
+    """
+
+    n: int
+    root: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was read so far.
+
+    Attributes:
+        n: The event's number in this run.
+        files: How many files are done.
+        files_total: Of how many.
+        bytes: How many bytes are done.
+        bytes_total: Of how many.
+        current: The file that was read last.
+        rate: Bytes a second since the event before.
+        seconds: Since the job began.
+    """
+
+    n: int
+    files: int
+    files_total: int
+    bytes: int
+    bytes_total: int
+    current: str
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A file and its bytes."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Files with the same content.
+
+    Attributes:
+        bytes: What each has.
+        count: How many there are.
+        paths: The first of them.
+    """
+
+    bytes: int
+    count: int
+    paths: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the job has found.
+
+    Attributes:
+        n: The event's number in this run.
+        files: How many files were read.
+        bytes: How many bytes.
+        seconds: How long it took.
+        unreadable: How many files and folders could not be read.
+        limited: Whether there are more files than were read.
+        largest: The largest files.
+        copies: Files with the same content, those first that take the most; empty
+            ones left aside.
+        groups: How many such groups there are.
+        spare: The bytes of all copies but one of each.
+        digest: SHA-256 of the list that ``sha256sum`` makes of the tree.
+        command: What gives the same digest in a shell; None where some files were
+            left out.
+    """
+
+    n: int
+    files: int
+    bytes: int
+    seconds: float
+    unreadable: int
+    limited: bool
+    largest: list[Sized]
+    copies: list[Copies]
+    groups: int
+    spare: int
+    digest: str
+    command: str | None
+
+
+def index(
+    tree: Tree, *, events: int | None = None
+) -> Generator[Scan | Progress | Summary]:
+    """Find and hash the files of *tree*, and yield how far it is.
+
+    Args:
+        tree: What to hash.
+        events: How many events to divide the work into, about; None for as few as
+            there are slices of time in it.
+    """
+    return _Index(tree, events).run()
+
+
+class _Index:
+    """One job: its counts, and the steps that change them."""
+
+    def __init__(self, tree: Tree, events: int | None) -> None:
+        self.tree = tree
+        self.events = events
+        self.numbers = itertools.count(1)
+        self.unreadable = 0
+        self.limited = False
+        self.found: list[tuple[str, int]] = []
+        self.done = 0
+        self.done_bytes = 0
+        self.total = 0
+        self.total_bytes = 0
+        self.current = ""
+        self.sizes: list[tuple[int, str]] = []
+        self.by_content: defaultdict[bytes, list[str]] = defaultdict(list)
+        self.digest = hashlib.sha256()
+        self.began = self.told = self.resumed = time.monotonic()
+        self.told_bytes = 0
+
+    def run(self) -> Generator[Scan | Progress | Summary]:
+        for event in self._steps():
+            yield event
+            # What lies between two steps is not work.
+            self.resumed = time.monotonic()
+
+    def _steps(self) -> Iterator[Scan | Progress | Summary]:
+        for path, size in self._walk():
+            if len(self.found) == self.tree.most:
+                self.limited = True
+                break
+            self.found.append((path, size))
+            self.total += 1
+            self.total_bytes += size
+            if self._slice_is_over():
+                yield self._scan()
+        yield self._scan()
+        self.told = time.monotonic()
+        # As `sort` does under LC_ALL=C: by bytes.
+        self.found.sort(key=lambda item: os.fsencode(item[0]))
+        # A file counts as much as its bytes do, on the whole, so that neither one huge
+        # file nor a thousand tiny ones take most of the events.
+        mean = self.total_bytes / max(1, self.total)
+        work = 2 * self.total_bytes
+        most = max(_LEAST, work // self.events if self.events else work)
+        due = most
+        for path, size in self.found:
+            for _ in self._hash(path, size, min(_READ, most)):
+                worked = self.done_bytes + self.done * mean
+                if worked >= due or self._slice_is_over():
+                    due = worked + most
+                    yield self._progress()
+        yield self._progress()
+        yield self._summary()
+
+    def _walk(self) -> Iterator[tuple[str, int]]:
+        """Yield the files below the root, as paths with slashes, and their sizes."""
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self.tree.root / folder) as entries:
+                    for entry in entries:
+                        path = f"{folder}/{entry.name}" if folder else entry.name
+                        if entry.is_dir(follow_symlinks=False):
+                            if entry.name not in self.tree.skip:
+                                folders.append(path)
+                        elif entry.is_file(follow_symlinks=False):
+                            yield path, entry.stat(follow_symlinks=False).st_size
+            except OSError:
+                self.unreadable += 1
+
+    def _hash(self, path: str, size: int, most: int) -> Iterator[None]:
+        """Read a file, and yield after each part of it."""
+        content, length = hashlib.sha256(), 0
+        self.current = path
+        try:
+            with open(self.tree.root / path, "rb", buffering=0) as file:
+                while data := file.read(most):
+                    content.update(data)
+                    length += len(data)
+                    self.done_bytes += len(data)
+                    yield
+        except OSError:
+            self.done_bytes -= length
+            self.total -= 1
+            self.total_bytes -= size
+            self.unreadable += 1
+            return
+        # It may have changed since it was found.
+        self.total_bytes += length - size
+        self.done += 1
+        self.sizes.append((length, path))
+        self.by_content[content.digest()].append(path)
+        self.digest.update(_sum_line(content.hexdigest(), path))
+        yield
+
+    def _slice_is_over(self) -> bool:
+        return time.monotonic() - self.resumed >= _SLICE
+
+    def _scan(self) -> Scan:
+        root = _shown(str(self.tree.root))
+        return Scan(next(self.numbers), root, self.total, self.total_bytes)
+
+    def _progress(self) -> Progress:
+        now = time.monotonic()
+        seconds = max(now - self.told, 1e-6)
+        rate = max(0, self.done_bytes - self.told_bytes) / seconds
+        self.told, self.told_bytes = now, self.done_bytes
+        return Progress(
+            n=next(self.numbers),
+            files=self.done,
+            files_total=self.total,
+            bytes=self.done_bytes,
+            bytes_total=self.total_bytes,
+            current=_shown(self.current),
+            rate=round(rate, 1),
+            seconds=round(now - self.began, 3),
+        )
+
+    def _summary(self) -> Summary:
+        size_of = {path: size for size, path in self.sizes}
+        groups = [
+            (size_of[paths[0]], paths)
+            for paths in self.by_content.values()
+            if len(paths) > 1 and size_of[paths[0]]
+        ]
+        groups.sort(key=lambda group: group[0] * (len(group[1]) - 1), reverse=True)
+        complete = not (self.unreadable or self.limited)
+        return Summary(
+            n=next(self.numbers),
+            files=self.done,
+            bytes=self.done_bytes,
+            seconds=round(time.monotonic() - self.began, 3),
+            unreadable=self.unreadable,
+            limited=self.limited,
+            largest=[
+                Sized(_shown(path), size)
+                for size, path in sorted(self.sizes, reverse=True)[:_TOP]
+            ],
+            copies=[
+                Copies(size, len(paths), [_shown(path) for path in paths[:_TOP]])
+                for size, paths in groups[:_TOP]
+            ],
+            groups=len(groups),
+            spare=sum(size * (len(paths) - 1) for size, paths in groups),
+            digest=self.digest.hexdigest(),
+            command=self.tree.command if complete else None,
+        )
+
+
+def _shown(path: str) -> str:
+    """Return *path* as text: a name may have bytes that are none."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _sum_line(digest: str, path: str) -> bytes:
+    """Return the line that ``sha256sum ./path`` prints."""
+    name = os.fsencode(f"./{path}")
+    quoted = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
+    mark = b"\\" if quoted != name else b""
+    return mark + digest.encode() + b"  " + quoted + b"\n"

@@ -1,0 +1,410 @@
+"""The imperative form: aiohttp-sse's response and context manager, made reliable.
+
+Law: whatever aiohttp-sse's documentation, source and tests show holds here, so that
+code moves by changing an import. The body goes through a `Connection` alone. What
+waits for a slow client waits for our own event, with nothing of aiohttp's inside the
+time limit, so that no cancellation ever poisons a drain.
+"""
+
+from __future__ import annotations
+
+__all__ = ("EventSourceResponse", "sse_response")
+
+import asyncio
+import functools
+import logging
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast, overload
+
+import aiohttp_sse
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from .handler import label_of
+from .hub import HUB_KEY, Hub
+from .script import RETRY_LATER
+from .sending import Sending, StreamClosed
+
+_TICKED: Final = 1.0
+"""Seconds from which on pings can wait for the ticker; what is more frequent has a task
+of its own, lest one stream hurries the ticker of all."""
+
+_logger = logging.getLogger("aiohttp_sse_routes")
+
+
+class EventSourceResponse(aiohttp_sse.EventSourceResponse):
+    """The response of a handler that sends by itself.
+
+    Takes the place of aiohttp-sse's, with all it does. What is added:
+
+    * A client that leaves is seen at once: `is_connected` says so and `wait` returns.
+    * `send` to a client that has left raises ``ConnectionResetError``, as ever. Where
+      nobody catches it, it ends the handler without a traceback in aiohttp's log.
+    * ``send_timeout`` bounds waiting for a client that takes nothing, and nothing else
+      comes of it: other senders see ``ConnectionResetError``, no stray cancellation.
+    * A handler that sends in a loop without a pause leaves the loop its turns.
+    * HTTP/1.0 clients see the end of the stream.
+    * In an application with ``setup(app)``, pings come from its one ticker; at shutdown
+      the stream ends cleanly, with a spread ``retry``: `wait` returns and `send` raises
+      ``ConnectionResetError``. A handler that does not end within ``shutdown_grace``
+      is cancelled, as aiohttp would do after two minutes.
+
+    Example::
+
+        async def hello(request):
+            async with sse_response(request) as resp:
+                while resp.is_connected():
+                    await resp.send(time.ctime())
+                    await asyncio.sleep(1)
+            return resp
+    """
+
+    _link: Sending | None = None
+    _at_drain: weakref.WeakMethod[Any] | None = None
+    _closed = False
+
+    # -- the beginning ---------------------------------------------------------------
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the headers and begin to ping.
+
+        Raises:
+            HTTPMethodNotAllowed: it is not a GET, and only that is allowed.
+            ConnectionResetError: the client has left.
+            CancelledError: it was prepared before, and the client has left.
+        """
+        if not self._allow_all_methods and request.method != hdrs.METH_GET:
+            raise web.HTTPMethodNotAllowed(request.method, (hdrs.METH_GET,))
+        transport = request.transport
+        if self.prepared:
+            if transport is None:
+                raise asyncio.CancelledError
+            return self._payload_writer
+        if transport is None or (_is_real(transport) and transport.is_closing()):
+            raise StreamClosed(self, begun=False)
+        if request.version < (1, 1):
+            # Without chunks the end of the body is the end of the connection.
+            self.headers.pop(hdrs.CONNECTION, None)
+            self.force_close()
+        self._set_tcp_user_timeout(request)
+        try:
+            writer = await web.StreamResponse.prepare(self, request)
+        except BaseException as exc:
+            self._restore_tcp_user_timeout()
+            if isinstance(exc, ConnectionError) and request.transport is None:
+                raise StreamClosed(self, begun=False) from None
+            raise
+        if request.version >= (1, 1):
+            self.enable_chunked_encoding()
+        self._begin()
+        return writer
+
+    def _begin(self) -> None:
+        link = self._attach()
+        hub = link.hub if link is not None else None
+        if link is None or hub is None or not self._can_be_ticked():
+            self._ping_task = asyncio.create_task(self._ping())
+        else:
+            ping = f": ping{self._sep}{self._sep}".encode()
+            over = link.ping_by_ticker(ping, self._ping_interval, self._send_timeout)
+            hub.ticker.serve(self._ping_interval)
+            # All that is asked of the task is asked of a future as well.
+            self._ping_task = cast("asyncio.Task[None]", over)
+        if self._must_be_empty_body or (link is not None and link.closed is not None):
+            # The answer to a HEAD has nothing to stream.
+            self.stop_streaming()
+        elif link is not None and hub is not None and hub.draining:
+            link.retry = RETRY_LATER
+            link.end("shutdown", link.farewell())
+
+    def _can_be_ticked(self) -> bool:
+        """Tell whether the ticker's pings are what this object's would be."""
+        ping = getattr(self._ping, "__func__", None)
+        write = getattr(self.write, "__func__", None)
+        return (
+            self._ping_interval >= _TICKED
+            and ping is EventSourceResponse._ping
+            and write is EventSourceResponse.write
+        )
+
+    def _attach(self) -> Sending | None:
+        """Stand between transport and aiohttp; None where that is not possible."""
+        request = self._req
+        if request is None or self._must_be_empty_body:
+            return None
+        transport = request.transport
+        if transport is None or not _is_real(transport):
+            return None
+        hub = _running_hub(request)
+        link = Sending(transport, self, chunked=request.version >= (1, 1), hub=hub)
+        self._link = link
+        link.on_resume = self._changed
+        if hub is not None and link.closed is None:
+            hub.watch(link, self._ping_interval)
+            # Not held by the hub: a handler may fail without ending its stream.
+            self._at_drain = weakref.WeakMethod(self._drained, hub.forget)
+            end = functools.partial(_call_if_alive, self._at_drain)
+            hub.at_drain(self._at_drain, end)
+            _log(request, "open", f"open {request.path}")
+        return link
+
+    async def _ping(self) -> None:
+        if self._link is None:
+            # A subclass has prepared it in a way of its own.
+            self._attach()
+        await super()._ping()
+
+    # -- the stream ------------------------------------------------------------------
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write a piece of the stream as it is, when the client takes more.
+
+        Raises:
+            ConnectionResetError: the client has left, or the stream was ended.
+            RuntimeError: it is not prepared, or its end was written.
+        """
+        if self._must_be_empty_body and self.prepared and not self._eof_sent:
+            raise StreamClosed(self, begun=True)
+        link = self._link if self._link is not None else self._attach()
+        if link is None or self._eof_sent or not _is_bytes(data):
+            # It raises for each of these, and serves requests that are mocks.
+            await super().write(data)
+        elif data:
+            await link.put(bytes(data))
+
+    async def send(
+        self,
+        data: str,
+        id: str | None = None,
+        event: str | None = None,
+        retry: int | None = None,
+    ) -> None:
+        """Send an event, and wait while the client takes no more.
+
+        Args:
+            data: The event's data; its lines are split at CR, LF and CRLF.
+            id: The client's last event ID from now on.
+            event: The event's type.
+            retry: The client's reconnection time, in ms.
+
+        Raises:
+            ValueError: *id* or *event* has a line break, *id* a NUL, or *retry* is
+                negative.
+            ConnectionResetError: the client has left, or the stream was ended.
+            TimeoutError: the client has taken nothing for ``send_timeout`` seconds; the
+                connection is cut.
+        """
+        await super().send(data, id, event, retry)
+        if retry is not None and self._link is not None:
+            self._link.retry = retry
+
+    def is_connected(self) -> bool:
+        """Return whether it is prepared, not stopped, and the client is there."""
+        return super().is_connected() and (self._link is None or not self._link.gone)
+
+    def _changed(self) -> None:
+        """Learn from the connection that it is writable again, or closed."""
+        link = self._link
+        assert link is not None
+        link.wake()
+        if link.closed is None or self._closed:
+            return
+        self._closed = True
+        self._stop_pings()
+        if link.hub is not None and self._req is not None:
+            text = f"close {self._req.path}: {link.closed}"
+            seconds = link.hub.clock.now() - link.opened
+            more = {"reason": link.closed, "seconds": seconds, "bytes": link.total}
+            _log(self._req, "close", text, **more)
+
+    def _stop_pings(self) -> None:
+        link = self._link
+        if link is not None and link.hub is not None:
+            link.hub.unwatch(link)
+        if self._ping_task is not None:
+            self._ping_task.cancel()
+
+    # -- the end ---------------------------------------------------------------------
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End the body; what aiohttp does with a response that a handler returns.
+
+        Raises:
+            ConnectionResetError: the client has left.
+        """
+        link = self._link
+        if link is None or self._eof_sent or not _is_bytes(data):
+            await super().write_eof(data)
+            self._stop_pings()
+            return
+        # After a shutdown the end has been written, and only more data is too late.
+        failed = link.gone and (link.closed != "shutdown" or bool(data))
+        if not failed:
+            link.end("finished", bytes(data))
+        self._body_length = link.total
+        self._stop_pings()
+        if link.hub is not None:
+            link.hub.forget(self._at_drain)
+        link.release()
+        self._restore_tcp_user_timeout()
+        if failed:
+            raise link.error()
+        self._eof_sent = True
+        self._req = None
+        self._payload_writer = None
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the pings; the handler has still to return the response."""
+        await super().__aexit__(exc_type, exc, traceback)
+        if isinstance(exc, BaseExceptionGroup) and (only := _only_closed(exc)):
+            # From a task group: nothing has failed there but this stream's sends.
+            raise only from exc
+
+    def _drained(self) -> None:
+        """Learn that the application shuts down; the stream was ended before."""
+        assert self._link is not None
+        assert self._link.hub is not None
+        grace = self._link.hub.settings.shutdown_grace
+        asyncio.get_running_loop().call_later(grace, self._expel)
+
+    def _expel(self) -> None:
+        """Cancel the handler, if it still runs: nobody gets what it does."""
+        request = self._req
+        # aiohttp takes the task away from a request that has ended.
+        if request is not None and request.task is not None:
+            path = request.path
+            _log(request, "expel", f"cancelled at shutdown, after its grace: {path}")
+            request.task.cancel()
+
+
+_Response = TypeVar("_Response", bound=aiohttp_sse.EventSourceResponse)
+
+
+@overload
+def sse_response(
+    request: web.Request,
+    *,
+    status: int = 200,
+    reason: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    sep: str | None = None,
+    allow_all_methods: bool = False,
+    send_timeout: float | None = EventSourceResponse.DEFAULT_SEND_TIMEOUT,
+    ping_interval: float = EventSourceResponse.DEFAULT_PING_INTERVAL,
+) -> AbstractAsyncContextManager[EventSourceResponse]: ...
+
+
+@overload
+def sse_response(
+    request: web.Request,
+    *,
+    status: int = 200,
+    reason: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    sep: str | None = None,
+    allow_all_methods: bool = False,
+    send_timeout: float | None = EventSourceResponse.DEFAULT_SEND_TIMEOUT,
+    ping_interval: float = EventSourceResponse.DEFAULT_PING_INTERVAL,
+    response_cls: type[_Response],
+) -> AbstractAsyncContextManager[_Response]: ...
+
+
+def sse_response(
+    request: web.Request,
+    *,
+    status: int = 200,
+    reason: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    sep: str | None = None,
+    allow_all_methods: bool = False,
+    send_timeout: float | None = EventSourceResponse.DEFAULT_SEND_TIMEOUT,
+    ping_interval: float = EventSourceResponse.DEFAULT_PING_INTERVAL,
+    response_cls: type[aiohttp_sse.EventSourceResponse] = EventSourceResponse,
+) -> Any:
+    """Return a context manager that prepares a response and stops it at its exit.
+
+    ``async with sse_response(request) as resp:`` is the drop-in for aiohttp-sse's. The
+    handler returns ``resp``. A client that leaves ends the block by the
+    ``ConnectionResetError`` of the next ``send``; catch it where there is something to
+    do, inside or outside, and else let it go: it leaves no traceback in the log.
+
+    Args:
+        request: The handler's.
+        status: The status.
+        reason: Its text.
+        headers: Sent with the stream; the stream's own take precedence.
+        sep: What lines end in: CRLF by default, CR or LF.
+        allow_all_methods: Whether others than GET are answered; else with 405.
+        send_timeout: Seconds that a client may take nothing before it is cut; None for
+            any time.
+        ping_interval: Seconds between two pings, also while there are events.
+        response_cls: The response's class.
+
+    Raises:
+        TypeError: *response_cls* is not an ``EventSourceResponse``.
+        ValueError: *ping_interval* is not above 0.
+    """
+    return aiohttp_sse.sse_response(
+        request,
+        status=status,
+        reason=reason,
+        headers=headers,
+        sep=sep,
+        allow_all_methods=allow_all_methods,
+        send_timeout=send_timeout,
+        ping_interval=ping_interval,
+        response_cls=response_cls,
+    )
+
+
+def _running_hub(request: web.BaseRequest) -> Hub | None:
+    hub = getattr(request, "config_dict", {}).get(HUB_KEY)
+    return hub if isinstance(hub, Hub) and hub.running else None
+
+
+def _is_real(transport: asyncio.Transport) -> bool:
+    """Tell whether one can stand between *transport* and its protocol.
+
+    Not so with the mocks of ``aiohttp.test_utils.make_mocked_request``.
+    """
+    get_protocol = getattr(transport, "get_protocol", None)
+    return get_protocol is not None and isinstance(get_protocol(), asyncio.Protocol)
+
+
+def _only_closed(group: BaseExceptionGroup[Any]) -> StreamClosed | None:
+    closed, other = group.split(StreamClosed)
+    if other is not None:
+        return None
+    inner: BaseException | None = closed
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, StreamClosed) else None
+
+
+def _log(request: web.BaseRequest, event: str, text: str, **more: Any) -> None:
+    info = getattr(request, "match_info", None)
+    extra = {
+        "sse_event": event,
+        "sse_route": label_of(info.handler) if info is not None else None,
+        "sse_path": request.path,
+        **{f"sse_{name}": value for name, value in more.items()},
+    }
+    _logger.info("%s", text, extra=extra)
+
+
+def _is_bytes(data: object) -> bool:
+    return isinstance(data, (bytes, bytearray, memoryview))
+
+
+def _call_if_alive(method: weakref.WeakMethod[Any]) -> None:
+    alive = method()
+    if alive is not None:
+        alive()

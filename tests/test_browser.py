@@ -1,0 +1,498 @@
+"""Real browsers against a real server: Chromium and Firefox, with and without our client.
+
+Law: what a test asserts was seen in the page or at the server, and is waited for there;
+nothing waits for time to pass. What a browser does of its own is believed, not assumed.
+A page that met anything it was not to see, fails its test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import hdrs, web
+
+from aiohttp_sse_routes import ServerSentEvent, SharedRun, SSERouteTableDef
+from aiohttp_sse_routes.cursor import is_end
+
+from .browser.driver import Browser, Tab, why_not
+from .browser.site import Place, Source, app_for_pages, numbers
+from .helpers import no_generators_left, no_tasks_left, until
+
+# The first test in a browser waits for its start.
+pytestmark = pytest.mark.timeout(60)
+
+NATIVE = "/pages/native"
+CLASSIC = "/pages/classic"
+
+# With it a stream that was open once begins again with the shortest delay.
+QUICK = "sse.configure({backoff: {resetAfterMs: 0, factor: 1}});"
+
+
+@pytest.fixture(scope="session", params=["chromium", "firefox"])
+def browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """A browser, started once."""
+    name: str = request.param
+    reason = why_not(name)
+    if reason is not None:
+        pytest.skip(reason)
+    browser = Browser(name, tmp_path_factory.mktemp(name))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(name="place")
+async def serve() -> AsyncIterator[Place]:
+    """A port for applications, which leave nothing behind."""
+    before = asyncio.all_tasks()
+    place = Place()
+    yield place
+    await place.close()
+    await no_tasks_left(before)
+    no_generators_left()
+
+
+@pytest.fixture
+async def tab(browser: Browser, place: Place) -> AsyncIterator[Tab]:
+    """A tab of its own."""
+    tab = await browser.open()
+    yield tab
+    print(*await tab.messages(), *place.asked, sep="\n")  # noqa: T201 -- if it failed
+    await tab.close()
+
+
+@pytest.fixture
+def source() -> Source:
+    """What the streams yield."""
+    return Source()
+
+
+def table_of(source: Source, **options: Any) -> SSERouteTableDef:
+    """Return a private route ``/numbers`` and a shared one, ``/shared``."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/numbers", retry=500, **options)
+    async def private(request: web.Request) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    @table.sse_route("/shared", shared=True, retry=500, **options)
+    async def shared(run: SharedRun) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    return table
+
+
+async def quiet(tab: Tab) -> None:
+    """Fail if the page met what it is not to see: only the network may be reported."""
+    assert [] == await tab.evaluate("noise")
+    messages = await tab.messages()
+    network = ("Failed to load resource",)
+    assert [] == [m for m in messages if not m["text"].startswith(network)]
+
+
+# -- the browser's own EventSource -----------------------------------------------------
+
+
+async def test_native_events(place: Place, tab: Tab) -> None:
+    """A browser's own `EventSource` gets text, JSON, names and ids, and obeys `retry`.
+
+    It comes back with the id of the last event after the time that the server gave,
+    which is shorter than its own.
+    """
+    table = SSERouteTableDef()
+
+    @table.sse_route("/mixed", retry=1000)
+    async def mixed(request: web.Request) -> AsyncIterator[Any]:
+        yield "text"
+        yield {"json": [1, "ü…💩"]}
+        yield "two\nlines"
+        yield ServerSentEvent("9.5", event="price")
+        await asyncio.Event().wait()
+
+    await place.serve(app_for_pages(table))
+    await tab.go(place.base + NATIVE)
+    await tab.run("window.seen = follow('/mixed', 'price')")
+    await tab.until("seen.named.length === 2")
+    data = await tab.evaluate("seen.data")
+    assert ["text", '{"json":[1,"ü…💩"]}', "two\nlines"] == data
+    hello, price = await tab.evaluate("seen.named")
+    assert "sse-hello" == hello["type"]
+    assert ("price", "9.5") == (price["type"], price["data"])
+    ids = [hello["id"], *await tab.evaluate("seen.ids"), price["id"]]
+    assert 5 == len(set(ids))
+    cut_at = asyncio.get_running_loop().time()
+    place.cut()
+    await tab.until("seen.named.length === 3")
+    assert "continued" in (await tab.evaluate("seen.named.at(-1).data"))
+    first, second = place.streams("/mixed")
+    assert (None, price["id"]) == (first.last_event_id, second.last_event_id)
+    # A quarter less than said, and less than the 3 s and 5 s of the browsers' own.
+    assert 0.7 < second.at - cut_at < 2.9
+    assert 3 == len(await tab.evaluate("seen.data"))
+    await quiet(tab)
+
+
+async def test_native_resumes(place: Place, tab: Tab, source: Source) -> None:
+    """A browser's own `EventSource` gets each event once and in order, over all cuts.
+
+    Connections are cut in mid-stream, now so that what is under way comes, now so that
+    it is lost; a private and a shared run are followed, and no gap is told.
+    """
+    await place.serve(app_for_pages(table_of(source)))
+    await tab.go(place.base + NATIVE)
+    await tab.run("window.seen = [follow('/numbers'), follow('/shared')]")
+    await tab.until("seen.every(({named}) => named.length === 1)")
+    for cut in (place.cut, place.reset, place.cut, place.reset):
+        source.cut_at[source.released + 100] = cut
+        source.release(200)
+        last = f"'{source.released}'"
+        await tab.until(f"seen.every(({{data}}) => data.at(-1) === {last})")
+    for number in (0, 1):
+        data = await tab.evaluate(f"seen[{number}].data.map(Number)")
+        assert numbers(800) == data
+        names = await tab.evaluate(f"seen[{number}].named.map(({{type}}) => type)")
+        assert ["sse-hello"] * 5 == names
+        # Each cut was an error that the browser comes back from.
+        assert [0] * 4 == await tab.evaluate(f"seen[{number}].errors")
+    await quiet(tab)
+
+
+async def test_native_gap(place: Place, tab: Tab, source: Source) -> None:
+    """A gap comes as an event named `sse-gap`, and `onmessage` never sees it."""
+    table = table_of(source, replay=10)
+
+    @table.sse_route("/forgotten", resume=0, retry=500)
+    async def forgotten(request: web.Request) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    await place.serve(app_for_pages(table))
+    await tab.go(place.base + NATIVE)
+    await tab.run("window.seen = [follow('/forgotten'), follow('/shared')]")
+    await tab.until("seen.every(({named}) => named.length === 1)")
+    source.release(5)
+    await tab.until("seen.every(({data}) => data.length === 5)")
+    place.cut()
+    source.release(95)
+    await tab.until("seen.every(({data}) => data.at(-1) === '100')")
+    for number, reason, rest in (
+        (0, "unknown", numbers(100)),
+        (1, "expired", numbers(100, first=91)),
+    ):
+        data = await tab.evaluate(f"seen[{number}].data.map(Number)")
+        assert numbers(5) + rest == data
+        names = await tab.evaluate(f"seen[{number}].named.map(({{type}}) => type)")
+        assert ["sse-hello", "sse-hello", "sse-gap"] == names
+        gap = json.loads(await tab.evaluate(f"seen[{number}].named[2].data"))
+        last = await tab.evaluate(f"seen[{number}].ids[4]")
+        assert {"reason": reason, "after": last} == gap
+    await quiet(tab)
+
+
+async def test_native_end(place: Place, tab: Tab, source: Source) -> None:
+    """After `sse-end` a browser asks once more, is answered 204, and stays away."""
+    table = table_of(source)
+
+    @table.sse_route("/short", retry=500)
+    async def short(request: web.Request) -> AsyncIterator[int]:
+        for number in numbers(3):
+            yield number
+
+    await place.serve(app_for_pages(table))
+    await tab.go(place.base + NATIVE)
+    await tab.run("window.seen = follow('/short')")
+    await tab.until("seen.source.readyState === EventSource.CLOSED")
+    # Long enough for another request, as a second stream shows, which is cut.
+    await tab.run("window.other = follow('/numbers')")
+    await tab.until("other.named.length === 1")
+    place.cut()
+    await tab.until("other.named.length === 2")
+    first, second = place.streams("/short")
+    assert (200, 204) == (first.status, second.status)
+    assert is_end(second.last_event_id)
+    assert ["1", "2", "3"] == await tab.evaluate("seen.data")
+    names = await tab.evaluate("seen.named.map(({type}) => type)")
+    assert ["sse-hello", "sse-end"] == names
+    assert [0, 2] == await tab.evaluate("seen.errors")
+    await quiet(tab)
+
+
+async def test_native_busy(
+    place: Place, tab: Tab, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal over a limit is survived: the browser comes back when told, by itself.
+
+    Its half a minute is shortened here.
+    """
+    monkeypatch.setattr("aiohttp_sse_routes.http.script.RETRY_LATER", 500)
+    await place.serve(app_for_pages(table_of(source), max_connections=1))
+    await tab.go(place.base + NATIVE)
+    await tab.run("window.first = follow('/numbers')")
+    await tab.until("first.named.length === 1")
+    await tab.run("window.second = follow('/shared')")
+    await tab.until("second.errors.length > 1")
+    names = await tab.evaluate("second.named.map(({type}) => type)")
+    assert {"sse-busy"} == set(names)
+    assert {0} == set(await tab.evaluate("second.errors"))
+    await tab.run("first.source.close()")
+    source.release(1)
+    await tab.until("second.named.at(-1).type === 'sse-hello'")
+    source.release(1)
+    await tab.until("second.data.length")
+    assert 2 <= len([a for a in place.streams("/shared") if a.status == 200])
+    await quiet(tab)
+
+
+async def test_native_garbage(place: Place, tab: Tab, source: Source) -> None:
+    """An id that means nothing to the server is told as a gap, and ends no stream."""
+    garbage = [
+        "ü…💩 and  spaces",
+        'a "b", <c>(d)</c>; {e}=f\\g\t%00',
+        "sse1.r.AAAAAAAAAAAAAAAAAAAAAA.7",
+        "x" * 1025,
+        "y" * 6000,
+    ]
+
+    @web.middleware
+    async def bring(request: web.Request, handler: Any) -> web.StreamResponse:
+        number = request.query.get("garbage")
+        if number is None or hdrs.LAST_EVENT_ID in request.headers:
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        body = f"retry: 500\nid: {garbage[int(number)]}\ndata: 0\n\n"
+        return web.Response(text=body, content_type="text/event-stream")
+
+    app = app_for_pages(table_of(source))
+    app.middlewares.append(bring)
+    await place.serve(app)
+    await tab.go(place.base + NATIVE)
+    source.release(3)
+    count = len(garbage)
+    await tab.run(
+        f"window.seen = Array.from({{length: {count}}}, "
+        "(_, index) => follow(`/numbers?garbage=${index}`))"
+    )
+    await tab.until("seen.every(({data}) => data.length === 4)")
+    for number in range(count):
+        assert [0, *numbers(3)] == await tab.evaluate(f"seen[{number}].data.map(Number)")
+        names = await tab.evaluate(f"seen[{number}].named.map(({{type}}) => type)")
+        assert ["sse-hello", "sse-gap"] == names
+    brought = {a.last_event_id for a in place.streams("/numbers")} - {None}
+    assert set(garbage) == brought
+    await quiet(tab)
+
+
+# -- pages -----------------------------------------------------------------------------
+
+
+async def test_loading_ends(place: Place, tab: Tab, source: Source) -> None:
+    """A silent stream, or one that is never answered, does not keep a page loading."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/silent")
+    async def silent(request: web.Request) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    async def never(request: web.Request) -> web.Response:
+        await asked.wait()
+        return web.Response()
+
+    asked = asyncio.Event()
+    app = app_for_pages(table)
+    app.router.add_get("/never", never)
+    await place.serve(app)
+    await tab.go(place.base + "/pages/loading")
+    assert await tab.evaluate("loaded && document.readyState === 'complete'")
+    assert await tab.evaluate(
+        "performance.getEntriesByType('navigation')[0].loadEventEnd > 0"
+    )
+    await tab.until("streams[0].info.state === 'open'")
+    await until(lambda: len(place.streams("/never")) == 2)
+    # They were opened while the page loaded.
+    await quiet(tab)
+    asked.set()
+
+
+# -- the generated client --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["classic", "module"])
+async def test_client(place: Place, tab: Tab, source: Source, page: str) -> None:
+    """The client runs under a strict CSP and Trusted Types, and tells what there is.
+
+    JSON comes parsed and text as it is; the states are told; `close()` ends the run at
+    once; a stream that has ended is closed as done, without another request.
+    """
+    table = table_of(source)
+
+    @table.sse_route("/mixed")
+    async def mixed(request: web.Request) -> AsyncIterator[Any]:
+        yield {"json": [1, "ü…💩"]}
+        yield "123"
+        yield 123
+        yield ServerSentEvent({"at": 9.5}, event="price")
+
+    await place.serve(app_for_pages(table))
+    await tab.go(f"{place.base}/pages/{page}")
+    await tab.run("window.seen = watch(sse.mixed()); window.prices = []")
+    await tab.run("seen.stream.on('price', (price) => prices.push(price))")
+    assert "done" == await tab.evaluate("seen.stream.closed")
+    assert [{"json": [1, "ü…💩"]}, "123", 123] == await tab.evaluate("seen.data")
+    assert [{"at": 9.5}] == await tab.evaluate("prices")
+    states = await tab.evaluate("seen.states.map(({state}) => state)")
+    assert ["connecting", "open", "closed"] == states
+
+    await tab.run("window.seen = watch(sse.private())")
+    source.release(3)
+    await tab.until("seen.data.length === 3")
+    assert 1 == source.running
+    await tab.run("seen.stream.close()")
+    await until(lambda: source.running == 0, timeout=10, what="the run has ended")
+    assert "client" == await tab.evaluate("seen.stream.closed")
+    assert [] == await tab.evaluate("[...seen.gaps, ...seen.errors]")
+    assert 1 == len(place.streams("/mixed"))
+    await quiet(tab)
+
+
+@pytest.mark.parametrize("page", ["classic", "module"])
+async def test_client_resumes(
+    place: Place, tab: Tab, source: Source, page: str
+) -> None:
+    """The client gets each event once and in order, over many cuts in mid-stream."""
+    await place.serve(app_for_pages(table_of(source)))
+    await tab.go(f"{place.base}/pages/{page}")
+    await tab.run(f"{QUICK} window.seen = [watch(sse.private()), watch(sse.shared())]")
+    await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+    for cut in (place.cut, place.reset) * 5:
+        source.cut_at[source.released + 100] = cut
+        source.release(200)
+        last = source.released
+        await tab.until(f"seen.every(({{data}}) => data.at(-1) === {last})")
+    for number in (0, 1):
+        assert numbers(2000) == await tab.evaluate(f"seen[{number}].data")
+        assert [] == await tab.evaluate(f"seen[{number}].gaps")
+        kinds = await tab.evaluate(f"seen[{number}].errors")
+        assert ["network"] * 10 == kinds
+    await quiet(tab)
+
+
+@pytest.mark.parametrize("deploy", [True, False], ids=["deploy", "crash"])
+async def test_client_survives_a_restart(
+    place: Place, tab: Tab, source: Source, deploy: bool
+) -> None:
+    """Over a restart of the server the client comes back, and is told what is lost.
+
+    The new server knows neither the run nor the log: the page hears of one gap, at its
+    place, and then what the new server has.
+    """
+    await place.serve(app_for_pages(table_of(source)))
+    await tab.go(place.base + CLASSIC)
+    await tab.run("window.seen = [watch(sse.private()), watch(sse.shared())]")
+    await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+    source.release(5)
+    await tab.until("seen.every(({data}) => data.length === 5)")
+    if not deploy:
+        await place.unplug()
+    await place.shut_down()
+    # It was refused once, and will try again.
+    await tab.until(
+        "seen.every(({stream: {info}}) => info.state === 'waiting' && info.attempt > 1)"
+    )
+    new = Source()
+    await place.serve(app_for_pages(table_of(new)))
+    await tab.until("seen.every(({gaps}) => gaps.length)", timeout=20)
+    new.release(3)
+    await tab.until("seen.every(({data}) => data.length === 8)")
+    for number, reason in ((0, "unknown"), (1, "reset")):
+        assert numbers(5) + numbers(3) == await tab.evaluate(f"seen[{number}].data")
+        (gap,) = await tab.evaluate(f"seen[{number}].gaps")
+        assert (reason, 5) == (gap["reason"], gap["at"])
+        assert gap["after"] == await tab.evaluate(f"seen[{number}].events[4].id")
+    await quiet(tab)
+
+
+OUTAGES = {
+    "refused": None,
+    "bad-gateway": (
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n"
+        b"Content-Length: 12\r\nConnection: close\r\n\r\n<h1>502</h1>"
+    ),
+    "closed": b"",
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_client_survives_an_outage(
+    place: Place, tab: Tab, source: Source, outage: str
+) -> None:
+    """While nobody, a proxy's 502 or a closed connection answers, nothing is lost.
+
+    The server is behind it all the time, and its streams go on.
+    """
+    await place.serve(app_for_pages(table_of(source)))
+    await tab.go(place.base + CLASSIC)
+    await tab.run(f"{QUICK} window.seen = [watch(sse.private()), watch(sse.shared())]")
+    await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+    source.release(5)
+    await tab.until("seen.every(({data}) => data.length === 5)")
+    await place.unplug()
+    answer = OUTAGES[outage]
+    if answer is not None:
+        await place.answer(answer)
+    source.release(100)
+    await tab.until("seen.every(({stream: {info}}) => info.attempt > 2)")
+    assert answer is None or place.refused >= 4
+    await place.plug()
+    source.release(100)
+    await tab.until("seen.every(({data}) => data.at(-1) === 205)", timeout=20)
+    for number in (0, 1):
+        assert numbers(205) == await tab.evaluate(f"seen[{number}].data")
+        assert [] == await tab.evaluate(f"seen[{number}].gaps")
+        kinds = await tab.evaluate(f"seen[{number}].errors")
+        expected = "http" if outage == "bad-gateway" else "network"
+        assert {"network", expected} == set(kinds)
+    await quiet(tab)
+
+
+async def test_client_in_the_back_forward_cache(
+    place: Place, tab: Tab, source: Source
+) -> None:
+    """A page that was left and is come back to goes on, with nothing lost or told."""
+    await place.serve(app_for_pages(table_of(source)))
+    await tab.go(place.base + CLASSIC)
+    await tab.run("window.seen = [watch(sse.private()), watch(sse.shared())]")
+    await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+    source.release(5)
+    await tab.until("seen.every(({data}) => data.length === 5)")
+    await tab.go(place.base + "/pages/other")
+    source.release(5)
+    await tab.run("history.back()")
+    await tab.until("typeof shown !== 'undefined' && shown.length")
+    print(await tab.evaluate("shown"), await tab.evaluate("JSON.stringify(performance.getEntriesByType('navigation')[0].notRestoredReasons ?? null)"))
+    await tab.until("seen.every(({data}) => data.length === 10)")
+
+
+async def test_client_over_a_reload(place: Place, tab: Tab, source: Source) -> None:
+    """A reloaded page starts anew, and the page that was left heard of no error."""
+    await place.serve(app_for_pages(table_of(source)))
+    await tab.go(place.base + CLASSIC)
+    for _ in range(3):
+        await tab.run("window.seen = [watch(sse.private()), watch(sse.shared())]")
+        await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+        source.release(5)
+        last = source.released
+        await tab.until(f"seen.every(({{data}}) => data.at(-1) === {last})")
+        assert numbers(last) == await tab.evaluate("seen[0].data")
+        assert numbers(last, first=last - 4) == await tab.evaluate("seen[1].data")
+        assert [] == await tab.evaluate("seen.flatMap(({gaps}) => gaps)")
+        await tab.reload()
+    assert await tab.evaluate("sessionStorage.getItem('told')") is None
+    await quiet(tab)
