@@ -5,12 +5,12 @@ Law: a command is imported when it is run, so that ``--help`` costs nothing.
 
 from __future__ import annotations
 
+__all__ = ("main",)
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-__all__ = ("main",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

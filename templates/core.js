@@ -177,7 +177,8 @@ function createParser(sink, maxChars) {
     const colon = (line + ":").indexOf(":");
     const name = line.slice(0, colon);
     const value = line.slice(colon + 1).replace(/^ /, "");
-    if (name === "data") block.data = bounded(block.data === null ? value : block.data + "\n" + value);
+    if (name === "data")
+      block.data = bounded(block.data === null ? value : block.data + "\n" + value);
     if (name === "event") block.type = value;
     if (name === "id" && !value.includes("\0")) block.id = value;
     if (name === "retry" && /^\d+$/.test(value)) sink("retry", +value);
@@ -262,7 +263,13 @@ async function follow(attempt, sink, signal) {
   const id = String.fromCharCode(...new TextEncoder().encode(lastEventId));
   if (id) headers.set("Last-Event-ID", id);
   const body = valueOf(attempt.body);
-  const response = await fetch(attempt.url, { ...attempt, headers, body, cache: "no-store", signal });
+  const response = await fetch(attempt.url, {
+    ...attempt,
+    headers,
+    body,
+    cache: "no-store",
+    signal,
+  });
   const { status } = response;
   if (status === 204) return true;
   const type = response.headers.get("Content-Type") ?? "";
@@ -634,7 +641,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   function connect() {
     drop();
     leastMs = openedAt = 0;
-    greeted = replayed = suspended = false;
+    greeted = suspended = false;
     /** @type {Sink} */
     const mine = (what, value) => {
       // Nothing is heard of a connection that was dropped, not even what was parsed.

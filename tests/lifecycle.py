@@ -227,8 +227,11 @@ class Follower:
 
 
 async def stalled(served: Served, path: str, *, rcvbuf: int = 4096) -> Follower:
-    """Return a client that has asked for *path* and reads nothing; its run is parked."""
+    """Return a client of *path* that reads nothing: its run is parked."""
     follower = Follower(served, path)
     await follower.connect(rcvbuf=rcvbuf)
-    await until(lambda: parked(served), what="the generator is paused")
+    await until(
+        lambda: parked(served) and any(c.feed for c in connections_of(served)),
+        what="the generator is paused",
+    )
     return follower

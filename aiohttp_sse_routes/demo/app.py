@@ -6,6 +6,8 @@ it. The log is written when an answer begins, by a thread, without ids or querie
 
 from __future__ import annotations
 
+__all__ = ("POLICY", "create_app", "default_tree")
+
 import asyncio
 import inspect
 import logging
@@ -29,8 +31,6 @@ from aiohttp_sse_routes import setup
 from . import streams
 from .tree import Tree
 from .visitors import Visitors
-
-__all__ = ("POLICY", "create_app", "default_tree")
 
 PAGE: Final = Path(__file__).parent / "page"
 

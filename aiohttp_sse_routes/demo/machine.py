@@ -7,14 +7,6 @@ for less than a millisecond but for the first sample.
 
 from __future__ import annotations
 
-import itertools
-import os
-import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NamedTuple
-
 __all__ = (
     "Counters",
     "NoMeter",
@@ -24,6 +16,14 @@ __all__ = (
     "reader",
     "samples",
 )
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
 
 PROC: Final = Path("/proc")
 
@@ -131,12 +131,13 @@ def read_psutil() -> Counters:
     )
 
 
-def reader(proc: Path = PROC) -> Callable[[], Counters]:
+def reader(proc: Path | None = None) -> Callable[[], Counters]:
     """Return what reads the counters on this system.
 
     Raises:
         NoMeter: nothing does.
     """
+    proc = proc or PROC
     if all((proc / name).exists() for name in ("stat", "meminfo", "net/dev")):
         return lambda: read_proc(proc)
     try:

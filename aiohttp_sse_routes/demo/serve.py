@@ -6,6 +6,8 @@ arguments is said in a line, before anything is served.
 
 from __future__ import annotations
 
+__all__ = ("serve",)
+
 import errno
 import socket
 import sys
@@ -16,8 +18,6 @@ from aiohttp import web
 
 from .app import create_app
 from .tree import Tree
-
-__all__ = ("serve",)
 
 _TRIES: Final = 100
 

@@ -7,6 +7,8 @@ that none is missing and none comes twice without a look at the ids.
 
 from __future__ import annotations
 
+__all__ = ("FOLLOWED", "JOB_SECONDS", "POOL", "TREE", "job", "log", "machine", "routes")
+
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import aclosing
@@ -21,8 +23,6 @@ from .machine import NoMeter, Sample, samples
 from .tail import Line, Notice, follow
 from .threads import in_thread
 from .tree import Progress, Scan, Summary, Tree, index
-
-__all__ = ("FOLLOWED", "JOB_SECONDS", "POOL", "TREE", "job", "log", "machine", "routes")
 
 FOLLOWED: Final = web.AppKey("followed", Path)
 """The file that is followed."""
@@ -53,7 +53,9 @@ async def machine(run: SharedRun) -> AsyncIterator[Sample]:
         raise web.HTTPNotImplemented(text=str(reason)) from None
 
 
-@routes.sse_route("/log", shared=True, history=50, events={"notice": Notice})
+@routes.sse_route(
+    "/log", shared=True, history=50, resume=300, events={"notice": Notice}
+)
 async def log(run: SharedRun) -> AsyncIterator[Line | Notice]:
     """The lines of a file as it grows, for all who look."""
     path = run.app[FOLLOWED]

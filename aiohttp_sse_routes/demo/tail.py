@@ -9,6 +9,8 @@ only grew. Only ``\n`` ends a line; bytes that are not UTF-8 become U+FFFD.
 
 from __future__ import annotations
 
+__all__ = ("Line", "Notice", "Tail", "follow")
+
 import itertools
 import os
 from collections.abc import Generator
@@ -17,8 +19,6 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final, Literal
-
-__all__ = ("Line", "Notice", "Tail", "follow")
 
 _READ: Final = 256 * 1024
 """The most bytes of one look."""

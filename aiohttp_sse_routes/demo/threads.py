@@ -6,12 +6,12 @@ iterator is closed runs to its end, and what it works on is closed behind it.
 
 from __future__ import annotations
 
+__all__ = ("in_thread",)
+
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
-
-__all__ = ("in_thread",)
 
 T = TypeVar("T")
 

@@ -8,18 +8,18 @@ after a tenth of a second.
 
 from __future__ import annotations
 
+__all__ = ("Copies", "Progress", "Scan", "Sized", "Summary", "Tree", "index")
+
 import hashlib
 import itertools
 import os
 import shlex
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-__all__ = ("Copies", "Progress", "Scan", "Sized", "Summary", "Tree", "index")
 
 _SLICE: Final = 0.1
 """Seconds of work between two events, at most."""
@@ -28,6 +28,9 @@ _LEAST: Final = 64 * 1024
 """Bytes of work between two events, at least."""
 
 _READ: Final = 1024 * 1024
+
+_WINDOW: Final = 1.0
+"""Seconds that the rate is over."""
 
 _TOP: Final = 5
 
@@ -86,7 +89,7 @@ class Progress:
         bytes: How many bytes are done.
         bytes_total: Of how many.
         current: The file that was read last.
-        rate: Bytes a second since the event before.
+        rate: Bytes a second, over the last second or a little more.
         seconds: Since the job began.
     """
 
@@ -189,8 +192,8 @@ class _Index:
         self.sizes: list[tuple[int, str]] = []
         self.by_content: defaultdict[bytes, list[str]] = defaultdict(list)
         self.digest = hashlib.sha256()
-        self.began = self.told = self.resumed = time.monotonic()
-        self.told_bytes = 0
+        self.began = self.resumed = time.monotonic()
+        self.past: deque[tuple[float, int]] = deque()
 
     def run(self) -> Generator[Scan | Progress | Summary]:
         for event in self._steps():
@@ -208,8 +211,8 @@ class _Index:
             self.total_bytes += size
             if self._slice_is_over():
                 yield self._scan()
+        self.past.append((time.monotonic(), 0))
         yield self._scan()
-        self.told = time.monotonic()
         # As `sort` does under LC_ALL=C: by bytes.
         self.found.sort(key=lambda item: os.fsencode(item[0]))
         # A file counts as much as its bytes do, on the whole, so that neither one huge
@@ -217,7 +220,7 @@ class _Index:
         mean = self.total_bytes / max(1, self.total)
         work = 2 * self.total_bytes
         most = max(_LEAST, work // self.events if self.events else work)
-        due = most
+        due: float = most
         for path, size in self.found:
             for _ in self._hash(path, size, min(_READ, most)):
                 worked = self.done_bytes + self.done * mean
@@ -278,9 +281,11 @@ class _Index:
 
     def _progress(self) -> Progress:
         now = time.monotonic()
-        seconds = max(now - self.told, 1e-6)
-        rate = max(0, self.done_bytes - self.told_bytes) / seconds
-        self.told, self.told_bytes = now, self.done_bytes
+        while len(self.past) > 1 and self.past[1][0] <= now - _WINDOW:
+            self.past.popleft()
+        then, done_then = self.past[0]
+        rate = max(0, self.done_bytes - done_then) / max(now - then, 1e-6)
+        self.past.append((now, self.done_bytes))
         return Progress(
             n=next(self.numbers),
             files=self.done,

@@ -6,6 +6,8 @@ sets; without one, as for curl, an address. Nothing is kept of who has left.
 
 from __future__ import annotations
 
+__all__ = ("Visitors",)
+
 import asyncio
 import time
 from collections import defaultdict
@@ -14,8 +16,6 @@ from secrets import token_urlsafe
 from typing import Final
 
 from aiohttp import hdrs, web
-
-__all__ = ("Visitors",)
 
 _COOKIE: Final = "demo_visitor"
 _LONGEST: Final = 64

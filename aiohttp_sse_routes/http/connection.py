@@ -70,11 +70,14 @@ class Connection(asyncio.Protocol, PacedReader):
         chunked: Whether the body is chunked: HTTP/1.1.
         script: What to say at gaps and ends; None where nobody reads from a feed.
         now: The time, by the application's clock.
+        task: The task that aiohttp cancels, where it cancels handlers of clients that
+            have left.
 
     Attributes:
         closed: Why it was closed; None while it is open.
         opened: When it was.
         due: When it is to be ended; None for never.
+        cancelled: Whether aiohttp has cancelled the handler because the client left.
     """
 
     def __init__(
@@ -84,16 +87,20 @@ class Connection(asyncio.Protocol, PacedReader):
         chunked: bool,
         script: Script | None,
         now: float,
+        task: asyncio.Task[None] | None = None,
     ) -> None:
         self.transport = transport
         self.closed: CloseReason | None = None
         self.opened = now
         self.due: float | None = None
+        self.cancelled = False
         self._chunked = chunked
         self._script = script
         self._waiter: asyncio.Future[None] | None = None
         self._options = Options(transport)
+        self._task = task
         self._lost = False
+        self._released = False
         # What the last tick saw: as long as nothing changes, the connection is idle.
         self._total_seen = -1
         self._active_at = now
@@ -137,15 +144,27 @@ class Connection(asyncio.Protocol, PacedReader):
 
     def abort(self, reason: CloseReason) -> None:
         """Cut the connection: its peer takes nothing more."""
-        if self.closed is None:
-            self._close(reason)
-            self.transport.abort()
+        self._close(reason)
+        self.transport.abort()
 
     def hang_up(self) -> None:
-        """Close the transport when what was written is out: its handler stays on."""
-        if not self._lost:
+        """Close the transport when what was written is out: its handler stays on.
+
+        It is not given back, so that the loss of it is seen here still.
+        """
+        if not self._lost and not self._released:
             self._options.linger()
             self.transport.close()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the stream has ended, and its peer is yet to take the end of it."""
+        return (
+            self.closed is not None
+            and not self._lost
+            and not self._released
+            and self.transport.get_write_buffer_size() > 0
+        )
 
     async def wait_closed(self) -> None:
         """Return when the connection is closed; safe to cancel."""
@@ -179,6 +198,10 @@ class Connection(asyncio.Protocol, PacedReader):
             self.sent += len(chunk)
             self._total_seen = self.total
             self.transport.write(chunk)
+
+    def tick_leaving(self, now: float) -> None:
+        """Cut it if its peer takes nothing more of a stream that has ended."""
+        self._check_stall(now, self.total)
 
     def _check_stall(self, now: float, total: int) -> None:
         taken = total - unacknowledged(self.transport, total)
@@ -223,8 +246,14 @@ class Connection(asyncio.Protocol, PacedReader):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Hand on that the client sends no more."""
-        return self._inner.eof_received()
+        """Hand on that the client sends no more, which to aiohttp is that it left.
+
+        Its transport is closed then, but is not lost before the buffer is empty.
+        """
+        keep_open = self._inner.eof_received()
+        if not keep_open:
+            self._close("client")
+        return keep_open
 
     def pause_writing(self) -> None:
         """Note that the transport's buffer is over its mark."""
@@ -242,7 +271,12 @@ class Connection(asyncio.Protocol, PacedReader):
         """Note that the client has gone, before aiohttp learns it."""
         self._lost = True
         self._close("client")
+        before = self._cancellations()
         self._inner.connection_lost(exc)
+        self.cancelled = self._cancellations() > before
+
+    def _cancellations(self) -> int:
+        return 0 if self._task is None else self._task.cancelling()
 
     def _send_plain(self, chunk: bytes) -> None:
         self.transport.write(unframe(chunk))
@@ -259,7 +293,14 @@ class Connection(asyncio.Protocol, PacedReader):
             self.on_resume()
 
     def release(self) -> None:
-        """Give the transport back to aiohttp, as it was."""
+        """Give the transport back to aiohttp, as it was.
+
+        One whose peer has not taken all is closed: nothing is to wait behind that.
+        """
+        if self.leaving:
+            self.hang_up()
+            return
+        self._released = True
         if not self._lost and self.transport.get_protocol() is self:
             self.transport.set_protocol(self._inner)
         self._options.restore()

@@ -41,20 +41,23 @@ def answer_preflights(
     async def preflight(request: web.Request) -> web.StreamResponse:
         response = web.Response(status=204, headers={hdrs.VARY: hdrs.ORIGIN})
         if _sign(request, response, allowed):
+            resource = request.match_info.route.resource
+            assert resource is not None
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ", ".join(
-                sorted(methods[request.match_info.route.resource])
+                sorted(methods[resource.canonical])
             )
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _ALLOWED
             response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = _MAX_AGE
         return response
 
-    methods: dict[web.AbstractResource | None, set[str]] = {}
+    # By path: the first resource of a path answers for all of it.
+    methods: dict[str, set[str]] = {}
     for route in routes:
-        methods.setdefault(route.resource, set()).add(route.method)
-    for resource in methods:
+        resource = route.resource
         if not isinstance(resource, web.Resource):
             continue
-        taken = {route.method for route in resource}
+        methods.setdefault(resource.canonical, set()).add(route.method)
+        taken = {other.method for other in resource}
         if not taken & {hdrs.METH_OPTIONS, hdrs.METH_ANY}:
             resource.add_route(hdrs.METH_OPTIONS, preflight)
 

@@ -109,6 +109,7 @@ class Hub:
         self.producers: set[Producer] = set()
         self.route_settings: dict[object, RouteSettings] = {}
         self._connections: dict[Connection, float] = {}
+        self._leaving: set[Connection] = set()
         self._enders: dict[object, Callable[[], None]] = {}
         self.ticker = Ticker(self.clock, self.tick)
 
@@ -198,8 +199,10 @@ class Hub:
         self._connections[connection] = heartbeat
 
     def unwatch(self, connection: Connection) -> None:
-        """Forget *connection*."""
+        """Count *connection* no more; one that is leaving is seen out."""
         self._connections.pop(connection, None)
+        if connection.leaving:
+            self._leaving.add(connection)
 
     def at_drain(self, who: object, end: Callable[[], None]) -> None:
         """Call *end* when the application shuts down, unless `forget` comes before."""
@@ -225,6 +228,14 @@ class Hub:
         """Do what is due."""
         for connection, heartbeat in tuple(self._connections.items()):
             connection.tick(now, heartbeat)
+        for connection in tuple(self._leaving):
+            if connection.leaving:
+                connection.tick_leaving(now)
+            else:
+                self._leaving.discard(connection)
+        if self.draining:
+            # Nothing begins again, and all that waits was ended.
+            return
         self.private.expire(now)
         self.shared.tick(now)
 

@@ -120,11 +120,20 @@ class PrivateVisit(Visit):
             announced = True
             await self._run_stream(run)
         except BaseException:
-            run.producer.stop()
-            await self.outlast(run.producer)
+            # Nobody waits for what it raises now: it is for the log.
+            announced = announced or run.ending is None
+            self._abandon(run)
+            await self.outlast(run.producer, lambda: None)
             raise
-        await self.outlast(run.producer)
+        await self.outlast(run.producer, lambda: self._abandon(run))
         return self.response
+
+    def _abandon(self, run: PrivateRun) -> None:
+        """End *run* though its client may come back, who then begins a new one."""
+        connection = run.reader
+        if isinstance(connection, Connection):
+            connection.end("disconnected", connection.farewell())
+        self.hub.private.close(run)
 
     async def _run_stream(self, run: PrivateRun) -> None:
         """Stream a run that has just begun, until its client leaves."""
@@ -146,8 +155,9 @@ class PrivateVisit(Visit):
             await self.follow(connection, [run.producer])
         finally:
             self._detach(run, connection)
-        connection.release()
-        if not run.producer.task.done():
+        if run.producer.task.done():
+            connection.release()
+        else:
             connection.hang_up()
 
     def _fresh_or_gap(self, run: PrivateRun) -> Resumed:

@@ -16,6 +16,7 @@ from typing import Final
 import aiohttp_sse
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 
 from .connection import Connection, Script
 
@@ -56,7 +57,11 @@ class RouteResponse(aiohttp_sse.EventSourceResponse):
         if transport is None:
             raise ConnectionResetError("the client has left")
         self.connection = Connection(
-            transport, chunked=request.version >= (1, 1), script=script, now=now
+            transport,
+            chunked=request.version >= (1, 1),
+            script=script,
+            now=now,
+            task=request.task,
         )
         return self.connection
 
@@ -67,6 +72,18 @@ class RouteResponse(aiohttp_sse.EventSourceResponse):
             return
         self.connection.end("finished")
         self._body_length = self.connection.total
+
+    def seal(self, request: web.BaseRequest) -> None:
+        """Let nothing be written behind the body, as by a middleware that answers anew.
+
+        The last chunk was the connection's; a close that was promised is kept.
+        """
+        writer = self._payload_writer
+        if isinstance(writer, StreamWriter):
+            writer.chunked = False
+            writer.set_eof()
+        if not self.keep_alive and request.protocol is not None:
+            request.protocol.close()
 
     def is_connected(self) -> bool:
         """Return whether the stream is open."""

@@ -17,7 +17,7 @@ from ..streams.feed import Ending, GapReason
 from ..streams.shared import SharedRun, SharedStream
 from .requests import Brought
 from .script import Resumed, refuses
-from .visit import Visit, failed_unopened, log_failure, status_of
+from .visit import Visit, failed_unopened, log_failure
 
 
 class SharedVisit(Visit):
@@ -39,8 +39,7 @@ class SharedVisit(Visit):
             stream = hub.shared.get(key) or self._begin_shared(key)
         elif (
             stream.ending is not None
-            and place is not None
-            and stream.feed.has_all(place)
+            and place == stream.feed.ring.head
             and not self.settings.control_events
         ):
             return web.Response(status=204)
@@ -50,7 +49,8 @@ class SharedVisit(Visit):
         try:
             await self.first(stream.producer)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
-                raise _again(status_of(stream.producer.ending))
+                assert stream.producer.ending is not None
+                raise _again(stream.producer.ending.error)
             await self._follow_shared(stream, place, gap, fresh)
         finally:
             stream.let_go(self, hub.clock.now())
@@ -72,12 +72,8 @@ class SharedVisit(Visit):
         if connection is None:
             return
         feed = stream.feed
-        told = gap
         if place is not None:
             gap = stream.resumption(place)
-        if gap != told and not self.settings.control_events:
-            self.send_back(connection)
-            return
         if gap == "expired":
             start = feed.ring.floor
         elif gap or place is None:
@@ -106,12 +102,12 @@ class SharedVisit(Visit):
                 # Those who wait for it get what it raised as their status.
                 hub.shared.drop(key, stream)
             else:
+                log_failure(stream.name, ending)
                 if refuses(ending) and not stream.yielded:
-                    log_failure(stream.name, ending)
                     stream.feed.finish(ending)
                     hub.shared.finish(key, stream, now)
                 else:
-                    log_failure(stream.name, ending, stream.delay_restart(now))
+                    stream.delay_restart(now)
 
         stream = SharedStream(
             lambda: self.target.handler(handle),
@@ -130,11 +126,12 @@ class SharedVisit(Visit):
         return stream
 
 
-def _again(error: BaseException) -> BaseException:
+def _again(error: BaseException | None) -> BaseException:
     """Return *error* to be raised once more.
 
     An HTTPException is a response, and one response answers one request.
     """
+    assert error is not None
     if not isinstance(error, web.HTTPException):
         return error
     copy = Exception.__new__(type(error))

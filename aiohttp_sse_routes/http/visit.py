@@ -11,7 +11,8 @@ __all__ = ("Visit", "failed_unopened", "log_failure", "refusal", "status_of")
 
 import asyncio
 import logging
-from typing import Literal
+from collections.abc import Callable
+from typing import Final, Literal
 
 from aiohttp import web
 
@@ -26,6 +27,10 @@ from .response import HEADERS, RouteResponse
 from .script import Resumed, RouteScript, busy, spread
 
 _logger = logging.getLogger("aiohttp_sse_routes")
+
+_LOOK: Final = 0.25
+"""Seconds between looks at whether a client that is not yet streamed to is there: until
+the headers are out nothing stands between its transport and aiohttp."""
 
 
 class Visit:
@@ -63,6 +68,7 @@ class Visit:
             disconnect_slow=settings.on_slow == "disconnect",
         )
         self._excused = False
+        self._cancelling = _current_task().cancelling()
 
     def keep(self, producer: Producer) -> None:
         """Let the application's end know of *producer*."""
@@ -71,9 +77,15 @@ class Visit:
         producer.task.add_done_callback(lambda _: producers.discard(producer))
 
     async def first(self, producer: Producer) -> None:
-        """Wait for the first yield, as long as the route allows."""
-        if not producer.opened.done() and self.settings.open_timeout > 0:
-            await asyncio.wait({producer.opened}, timeout=self.settings.open_timeout)
+        """Wait for the first yield, while the route allows and the client stays."""
+        left = self.settings.open_timeout
+        while left > 0 and not producer.opened.done() and self._client_is_there():
+            await asyncio.wait({producer.opened}, timeout=min(left, _LOOK))
+            left -= _LOOK
+
+    def _client_is_there(self) -> bool:
+        transport = self.request.transport
+        return transport is not None and not transport.is_closing()
 
     async def open(self, resumed: Resumed) -> Connection | None:
         """Send the headers and take over the transport; None if the client has left."""
@@ -128,8 +140,9 @@ class Visit:
             while connection.closed is None:
                 try:
                     await connection.wait_closed()
-                except asyncio.CancelledError as exc:
-                    self._excuse(exc, connection)
+                except asyncio.CancelledError:
+                    if not self._excuses(connection):
+                        raise
         except BaseException:
             connection.end("disconnected", connection.farewell())
             raise
@@ -146,6 +159,7 @@ class Visit:
         """Count *connection* no more: it is closed."""
         self.hub.unwatch(connection)
         self.slot.release()
+        self.response.seal(self.request)
         _logger.info(
             "close %s: %s",
             self.request.path,
@@ -160,37 +174,51 @@ class Visit:
             },
         )
 
-    async def outlast(self, producer: Producer) -> None:
-        """Return when the run has ended, or the application need not wait for it."""
+    async def outlast(self, producer: Producer, stop: Callable[[], None]) -> None:
+        """Return when the run has ended, or the application need not wait for it.
+
+        A cancellation that is not ours ends the run, by *stop*, and is raised behind
+        that; a second one at once.
+        """
         ended = producer.task
         released = self.hub.released
+        pending: asyncio.CancelledError | None = None
         while not ended.done() and not released.done():
             try:
                 await asyncio.wait(
                     {ended, released}, return_when=asyncio.FIRST_COMPLETED
                 )
             except asyncio.CancelledError as exc:
-                try:
-                    self._excuse(exc, self.response.connection)
-                except asyncio.CancelledError:
-                    producer.stop()
+                if self._excuses(self.response.connection):
+                    continue
+                if pending is not None:
                     raise
+                pending = exc
+                stop()
+        if pending is not None:
+            raise pending
 
-    def _excuse(
-        self, exc: asyncio.CancelledError, connection: Connection | None
-    ) -> None:
-        """Pass over the cancellation that a lost connection brings, once.
+    def _excuses(self, connection: Connection | None) -> bool:
+        """Return whether a cancellation is the one that a lost connection brings.
 
         With ``handler_cancellation`` aiohttp cancels the handler of a client that has
-        left. The run is not that client's connection, and what the middlewares hold
-        open for it must stay so.
+        left, once. The run is not that client's connection, and what the middlewares
+        hold open for it must stay so.
         """
-        if connection is None or connection.closed is None or self._excused:
-            raise exc
-        self._excused = True
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
+        task = _current_task()
+        if connection is not None and connection.cancelled and not self._excused:
+            self._excused = True
+            if task.uncancel() <= self._cancelling:
+                return True
+            # Another's came with it, such as that of a middleware's time limit.
+        self._cancelling = task.cancelling()
+        return False
+
+
+def _current_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def refusal(

@@ -29,7 +29,7 @@ PAGES: Final = Path(__file__).parent / "pages"
 # As strict as a page can be that has a script and a stream.
 POLICY: Final = (
     "default-src 'none'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; require-trusted-types-for 'script'"
+    "img-src 'self'; base-uri 'none'; require-trusted-types-for 'script'"
 )
 
 
@@ -116,7 +116,11 @@ def app_for_pages(table: SSERouteTableDef, **options: Any) -> web.Application:
         response.headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
         return response
 
+    async def icon(request: web.Request) -> web.Response:
+        return web.Response(status=204)
+
     app.router.add_get("/pages/{name}", page)
+    app.router.add_get("/favicon.ico", icon)
     return app
 
 
@@ -172,7 +176,11 @@ class Place:
         assert self._runner is not None
         for site in self._runner.sites:
             await site.stop()
-        self.cut()
+        # Those that a browser keeps for later too.
+        assert self._runner.server is not None
+        for protocol in self._runner.server.connections:
+            if protocol.transport is not None:
+                protocol.transport.abort()
 
     async def plug(self) -> None:
         """Let the application there be reached."""

@@ -53,7 +53,10 @@ function cameBack(seen, kind, n = 0) {
 const RETRIED = /^retry with back-off/;
 const CHECKS = {
   "first-204": [{}, (seen) => assert.deepEqual([seen.closed, seen.requests.length], ["done", 1])],
-  "reconnect-204": [{}, (seen) => assert.deepEqual([seen.closed, seen.requests.length], ["done", 2])],
+  "reconnect-204": [
+    {},
+    (seen) => assert.deepEqual([seen.closed, seen.requests.length], ["done", 2]),
+  ],
   "reconnect-wrong-type": [
     {},
     (seen) => isFatal(seen, { kind: "content-type", status: 200, requests: 2 }),
@@ -78,7 +81,14 @@ const CHECKS = {
     },
   ],
   "default-delay": [{}, (seen) => assert.ok(seen.waits[0].retryInMs <= 1000)],
-  "retry-1-ms": [{}, (seen) => assert.deepEqual(seen.waits.map((it) => it.retryInMs), [100, 100, 100])],
+  "retry-1-ms": [
+    {},
+    (seen) =>
+      assert.deepEqual(
+        seen.waits.map((it) => it.retryInMs),
+        [100, 100, 100],
+      ),
+  ],
   "retry-2^31": [{}, (seen) => assert.ok(seen.waits.every((it) => it.retryInMs <= 30000))],
   "retry-on-unterminated-last-line": [
     { backoff: { initialMs: 200, jitter: 0, factor: 1 } },
@@ -87,7 +97,11 @@ const CHECKS = {
   "id-survives-reconnect": [
     {},
     (seen) => {
-      assert.deepEqual(seen.events[1], { type: "message", data: "second", lastEventId: "a1" });
+      assert.deepEqual(seen.events[1], {
+        type: "message",
+        data: "second",
+        lastEventId: "a1",
+      });
       assert.deepEqual(IDS(seen), [undefined, "a1", "a1"]);
     },
   ],
@@ -128,7 +142,11 @@ const CHECKS = {
         });
       },
     },
-    (seen) => assert.deepEqual(seen.events.map((it) => it.data), ["x"]),
+    (seen) =>
+      assert.deepEqual(
+        seen.events.map((it) => it.data),
+        ["x"],
+      ),
   ],
   "close-while-connecting": [
     { play: (stream) => stream.onState(() => stream.close()) },
@@ -136,7 +154,11 @@ const CHECKS = {
   ],
   "close-in-a-handler": [
     { play: (stream) => stream.on("message", () => stream.close()) },
-    (seen) => assert.deepEqual(seen.events.map((it) => it.data), ["1"]),
+    (seen) =>
+      assert.deepEqual(
+        seen.events.map((it) => it.data),
+        ["1"],
+      ),
   ],
   stalled: [
     { tries: 1, stallTimeoutMs: 100 },
@@ -181,13 +203,23 @@ function checkFor({ name, exchanges, ours }) {
   }
   if (ours === "accept" || ours === "accept and decode as UTF-8") {
     const data = last.body.join("").slice(6, -2);
-    return [{ tries: 1 }, (seen) => assert.deepEqual(seen.events.map((it) => it.data), [data])];
+    return [
+      { tries: 1 },
+      (seen) =>
+        assert.deepEqual(
+          seen.events.map((it) => it.data),
+          [data],
+        ),
+    ];
   }
   if (ours.startsWith("followed")) {
     return [
       { tries: 1, lastEventId: "a0" },
       (seen) => {
-        assert.deepEqual(seen.requests.map((it) => it.path), ["/first", "/final"]);
+        assert.deepEqual(
+          seen.requests.map((it) => it.path),
+          ["/first", "/final"],
+        );
         assert.deepEqual(IDS(seen), ["a0", "a0"]);
         assert.deepEqual(seen.events, [HELLO]);
       },
@@ -239,9 +271,17 @@ test("the body of a refusal is read no further than 4,096 characters", async () 
 
 test("an event that is too large is fatal: replay would only bring it again", async () => {
   const headers = { "Content-Type": "text/event-stream" };
-  const exchange = { status: 200, headers, body: ["data: 1\n\ndata: 1234567890\n\n"], end: "hold" };
+  const exchange = {
+    status: 200,
+    headers,
+    body: ["data: 1\n\ndata: 1234567890\n\n"],
+    end: "hold",
+  };
   const seen = await follow([exchange], { maxEventChars: 5 });
-  assert.deepEqual(seen.events.map((it) => it.data), ["1"]);
+  assert.deepEqual(
+    seen.events.map((it) => it.data),
+    ["1"],
+  );
   assert.equal(seen.error.kind, "too-large");
   assert.equal(seen.closed, "fatal");
 });
@@ -254,6 +294,9 @@ test("a 401 is tried once more where headers are made by a function", async () =
     tries: 1,
     headers: ({ error }) => ({ Authorization: error?.status === 401 ? "new" : "old" }),
   });
-  assert.deepEqual(seen.requests.map((it) => it.headers.authorization), ["old", "new"]);
+  assert.deepEqual(
+    seen.requests.map((it) => it.headers.authorization),
+    ["old", "new"],
+  );
   assert.deepEqual(seen.events, [HELLO]);
 });

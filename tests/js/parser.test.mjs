@@ -59,7 +59,9 @@ test("the field line `json` marks its own block and no other", () => {
 test("an event over the limit ends parsing, complete or not, and those before it count", () => {
   const seen = [];
   const sink = (_, block) => seen.push(block.data);
-  assert.throws(() => createParser(sink, 5)("data: 1\n\ndata: 123456\n\n"), { kind: "too-large" });
+  assert.throws(() => createParser(sink, 5)("data: 1\n\ndata: 123456\n\n"), {
+    kind: "too-large",
+  });
   assert.deepEqual(seen, ["1"]);
   const parse = createParser(sink, 20);
   parse("data: 1234567");

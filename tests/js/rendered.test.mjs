@@ -56,7 +56,8 @@ test("the routes keep their method, heartbeat and names", async () => {
 
 test("the module as rendered streams from a server, and ends", async () => {
   const headers = { "Content-Type": "text/event-stream" };
-  const hello = 'retry: 500\nevent: sse-hello\njson\ndata: {"heartbeat":15}\nid: sse1.l.aaaaaaaa.0\n\n';
+  const hello =
+    'retry: 500\nevent: sse-hello\njson\ndata: {"heartbeat":15}\nid: sse1.l.aaaaaaaa.0\n\n';
   const end = 'event: sse-end\njson\ndata: {"reason":"finished"}\nid: sse1.l.aaaaaaaa.2.end\n\n';
   const body = [hello, 'json\ndata: {"n":1}\nid: sse1.l.aaaaaaaa.1\n\n', end];
   const server = await serve([{ status: 200, headers, body, end: "chunked-final" }]);

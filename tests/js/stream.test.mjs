@@ -2,6 +2,7 @@
 // connects again.
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { createWire, installPage, load, settle } from "./support.mjs";
 
@@ -13,7 +14,8 @@ const ROUTES = {
   ask: ["/ask", "POST", 15000, true],
   plain: ["/plain", "GET", 15000, false],
 };
-const HELLO = 'retry: 1000\nevent: sse-hello\ndata: {"heartbeat":15,"resumed":"fresh"}\nid: sse1.l.aaaaaaaa.0\n\n';
+const HELLO =
+  'retry: 1000\nevent: sse-hello\ndata: {"heartbeat":15,"resumed":"fresh"}\nid: sse1.l.aaaaaaaa.0\n\n';
 const RUN = "sse1.r.abcdefghijklmnopqrstuv.7";
 
 let wire, sse;
@@ -22,7 +24,9 @@ beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1e12 });
   mock.method(Math, "random", () => 0.5);
   wire = createWire();
-  sse = createClient(ROUTES, "/_sse", "http://h/app/_sse/client.js", undefined, { fetch: wire.fetch });
+  sse = createClient(ROUTES, "/_sse", "http://h/app/_sse/client.js", undefined, {
+    fetch: wire.fetch,
+  });
 });
 
 afterEach(() => {
@@ -114,14 +118,17 @@ test("states tell try, wait and cause", async () => {
   await pass(6000);
   await wire.last.fail();
   await pass(50);
-  assert.deepEqual({ ...infos[0], error: infos[0].error.kind }, {
-    state: "waiting",
-    attempt: 1,
-    retryInMs: 500,
-    via: "direct",
-    since: Date.now(),
-    error: "network",
-  });
+  assert.deepEqual(
+    { ...infos[0], error: infos[0].error.kind },
+    {
+      state: "waiting",
+      attempt: 1,
+      retryInMs: 500,
+      via: "direct",
+      since: Date.now(),
+      error: "network",
+    },
+  );
   assert.equal(stream.info, infos[0]);
   await pass(500);
   assert.equal(infos[1].state, "connecting");
@@ -136,7 +143,17 @@ test("an event has data, type, id, lastEventId, raw; JSON only where it is marke
   stream.on("price", (data, event) => seen.push([data, event]));
   await wire.last.send('event: price\njson\ndata: {"a":1}\nid: i1\n\nevent: price\ndata: 12\n\n');
   assert.deepEqual(seen, [
-    [{ a: 1 }, { type: "price", data: { a: 1 }, id: "i1", lastEventId: "i1", raw: '{"a":1}', replayed: false }],
+    [
+      { a: 1 },
+      {
+        type: "price",
+        data: { a: 1 },
+        id: "i1",
+        lastEventId: "i1",
+        raw: '{"a":1}',
+        replayed: false,
+      },
+    ],
     ["12", { type: "price", data: "12", id: null, lastEventId: "i1", raw: "12", replayed: false }],
   ]);
 });
@@ -214,7 +231,10 @@ test("events may be called like what objects have", async () => {
   const types = ["__proto__", "constructor", "toString", "hasOwnProperty"];
   for (const type of types) stream.on(type, (data) => seen.push(type + data));
   await wire.last.send(types.map((type) => `event: ${type}\ndata: !\n\n`).join(""));
-  assert.deepEqual(seen, types.map((type) => type + "!"));
+  assert.deepEqual(
+    seen,
+    types.map((type) => type + "!"),
+  );
 });
 
 test("events are kept as long as nobody listens, and come in order", async () => {
@@ -242,13 +262,35 @@ test("what is kept is bounded: the rest is told as one gap", async () => {
   assert.deepEqual(log, [{ reason: "overflow", after: null, id: "3" }, "4", "5"]);
 });
 
+test("events that come while kept ones wait for their turn do not overtake them", async () => {
+  const stream = sse.room({ room: 1 });
+  const seen = [];
+  stream.onGap(() => stream.on("message", (data) => seen.push(data)));
+  await pass(0);
+  await wire.last.open();
+  await wire.last.send(HELLO + "data: 1\n\nevent: sse-gap\ndata: {}\nid: c\n\ndata: 2\n\n");
+  assert.deepEqual(seen, ["1", "2"]);
+});
+
+test("what was kept is not delivered after close()", async () => {
+  const stream = sse.room({ room: 1 });
+  await pass(0);
+  await wire.last.open();
+  await wire.last.send(HELLO + "data: 1\n\n");
+  const seen = [];
+  stream.close();
+  stream.on("message", (data) => seen.push(data));
+  await settle();
+  assert.deepEqual(seen, []);
+});
+
 // ---- what our server tells
 
 test("control events are none of the page's, known or not", async () => {
   const { stream, log } = await opened();
   const seen = [];
   for (const type of ["sse-hello", "sse-cursor", "sse-new"]) stream.on(type, () => seen.push(type));
-  await wire.last.send('event: sse-cursor\ndata: {}\nid: c9\n\nevent: sse-new\ndata: {}\n\n');
+  await wire.last.send("event: sse-cursor\ndata: {}\nid: c9\n\nevent: sse-new\ndata: {}\n\n");
   assert.deepEqual(seen, []);
   assert.deepEqual(log, ["connecting 0", "open 0"]);
   assert.equal(stream.lastEventId, "c9");
@@ -282,7 +324,9 @@ for (const [reason, closed, errors] of [
 ]) {
   test(`the end "${reason}" closes as "${closed}", for good`, async () => {
     const { stream, log } = await opened();
-    await wire.last.send(`event: sse-end\ndata: {"reason":"${reason}"}\nid: x.end\n\ndata: late\n\n`);
+    await wire.last.send(
+      `event: sse-end\ndata: {"reason":"${reason}"}\nid: x.end\n\ndata: late\n\n`,
+    );
     assert.deepEqual(log.slice(2), ["closed 0", ...errors]);
     assert.equal(await stream.closed, closed);
     await pass(1e6);
@@ -311,7 +355,7 @@ test("an error of the handler is told with its ref; the server's retry is waited
 });
 
 test("a busy server is waited for, as long as it says, without having been open", async () => {
-  const { stream, log } = await opened({}, 'retry: 28000\nevent: sse-busy\ndata: {}\n\n');
+  const { stream, log } = await opened({}, "retry: 28000\nevent: sse-busy\ndata: {}\n\n");
   assert.deepEqual(log, ["connecting 0", "waiting 1"]);
   assert.ok(stream.info.retryInMs >= 28000 && stream.info.retryInMs <= 35000);
   assert.equal(stream.info.error, null);
@@ -327,8 +371,51 @@ test("a retry in mid-stream says when to come back, at the least", async () => {
   assert.ok(stream.info.retryInMs >= 60000);
 });
 
+test("a retry before the hello is the base of the back-off, and no more", async () => {
+  const { stream } = await opened();
+  stream.reconnect();
+  await settle();
+  await wire.last.open();
+  await wire.last.send("retry: 60000\n\n");
+  await wire.last.end();
+  assert.equal(stream.info.retryInMs, 15000);
+});
+
+test("what a connection said about coming back is not true of the next one", async () => {
+  const { stream } = await opened();
+  await wire.last.send("retry: 60000\n\n");
+  await wire.last.end();
+  await pass(75000);
+  await wire.last.fail();
+  await pass(50);
+  assert.deepEqual([stream.info.attempt, stream.info.retryInMs], [2, 22500]);
+});
+
+test("no wait is too long for a timer", async () => {
+  const { stream } = await opened();
+  const timers = mock.method(globalThis, "setTimeout");
+  stream.next("never", { timeoutMs: Infinity }).catch(() => {});
+  await wire.last.send("retry: 99999999999999\n\n");
+  await wire.last.end();
+  const delays = timers.mock.calls.map((call) => call.arguments[1]);
+  assert.deepEqual(delays, [2 ** 31 - 1, 2 ** 31 - 1]);
+});
+
+test("a heartbeat that is told late is watched all the same", async () => {
+  const stream = sse.open("/rooms/1");
+  const log = [];
+  stream.onError((error) => log.push(error.kind));
+  await pass(0);
+  await wire.last.open();
+  assert.equal(stream.info.state, "open");
+  await wire.last.send(HELLO);
+  await pass(41000);
+  assert.deepEqual(log, ["stalled"]);
+});
+
 test("what was replayed is known only where the server says so", async () => {
-  const hello = 'event: sse-hello\ndata: {"heartbeat":15,"resumed":"continued","replay":true}\nid: c1\n\n';
+  const hello =
+    'event: sse-hello\ndata: {"heartbeat":15,"resumed":"continued","replay":true}\nid: c1\n\n';
   const { stream } = await opened({}, hello);
   const seen = [];
   stream.onAny((event) => seen.push(event.replayed));
@@ -349,6 +436,27 @@ test("it resumes with the last id, in UTF-8 bytes, and an event without id keeps
   await wire.last.open();
   await wire.last.send("data: c\n\n");
   assert.equal(stream.lastEventId, "…é");
+});
+
+test("a connection that was given up is not heard of again", async () => {
+  const { stream } = await opened();
+  stream.reconnect();
+  await pass(100);
+  assert.deepEqual([stream.info.state, wire.requests.length], ["connecting", 2]);
+  await wire.last.open();
+  await wire.last.send(HELLO);
+  assert.equal(stream.info.state, "open");
+});
+
+test("a try that fails long after a healthy connection is not the first", async () => {
+  const { stream } = await opened();
+  await pass(6000);
+  await wire.last.end();
+  await pass(500);
+  await pass(6000);
+  await wire.last.fail();
+  await pass(50);
+  assert.deepEqual([stream.info.attempt, stream.info.retryInMs], [2, 1500]);
 });
 
 test("an empty id clears the place: then no header is sent", async () => {
@@ -413,6 +521,17 @@ test("maxAttempts, shouldRetry and a backoff that says null each end it", async 
   }
 });
 
+test("a backoff function says how long", async () => {
+  const stream = sse.room(
+    { room: 1 },
+    { backoff: (attempt, { kind }) => (kind ? 1234 + attempt : 0) },
+  );
+  await pass(0);
+  await wire.last.fail();
+  await pass(50);
+  assert.equal(stream.info.retryInMs, 1234);
+});
+
 test("a backoff or shouldRetry that throws is reported, and ours takes its place", async () => {
   const thrower = () => {
     throw new Error("the page's");
@@ -438,12 +557,31 @@ test("headers are made anew for each try, and a 401 gives them one more", async 
   await pass(50);
   assert.equal(wire.requests.length, 2);
   assert.equal(wire.last.headers.get("Authorization"), "token 2");
-  assert.deepEqual(asked, [[0, null], [0, 401]]);
+  assert.deepEqual(asked, [
+    [0, null],
+    [0, 401],
+  ]);
   await wire.last.open({}, 401);
   await wire.last.end();
   await pass(50);
   assert.equal(await stream.closed, "fatal");
   assert.equal(stream.info.error.status, 401);
+});
+
+test("each connection may be refused once for its headers", async () => {
+  const stream = sse.room({ room: 1 }, { headers: () => ({}) });
+  await pass(0);
+  for (let n = 0; n < 3; n++) {
+    await wire.last.open({}, 401);
+    await wire.last.end();
+    await pass(50);
+    await wire.last.open();
+    await wire.last.send(HELLO);
+    assert.equal(stream.info.state, "open");
+    await pass(6000);
+    await wire.last.end();
+    await pass(1000);
+  }
 });
 
 test("headers that cannot be made now are tried again", async () => {
@@ -461,7 +599,14 @@ test("what is no GET is not sent again unless the server knows it by its id", as
     [(it) => it.open().then(() => it.end()), "closed"],
     [(it) => it.open({}, 503).then(() => it.end()), "waiting"],
     [(it) => it.open().then(() => it.send("retry: 500\nevent: sse-busy\ndata: {}\n\n")), "waiting"],
-    [(it) => it.open().then(() => it.send(HELLO)).then(() => it.end()), "waiting"],
+    [
+      (it) =>
+        it
+          .open()
+          .then(() => it.send(HELLO))
+          .then(() => it.end()),
+      "waiting",
+    ],
   ]) {
     const stream = sse.ask({}, { body: () => "question" });
     await pass(0);
@@ -507,12 +652,13 @@ test("a connection that is silent for two heartbeats and 10 s is dropped, and re
 
 test("a timer that comes late, after a sleep, lets queued bytes in before it judges", async () => {
   const { stream, log } = await opened();
-  mock.timers.setTime(Date.now() + 3600e3);
+  mock.timers.tick(3600e3);
   await settle();
   await wire.last.send(":\n\n");
   await pass(3000);
+  await pass(100);
   assert.deepEqual([stream.info.state, wire.requests.length], ["open", 1]);
-  mock.timers.setTime(Date.now() + 3600e3);
+  mock.timers.tick(3600e3);
   await settle();
   assert.equal(stream.info.state, "open");
   await pass(3000);
@@ -616,7 +762,26 @@ test("leaving the page drops the connection without a word; coming back resumes"
   await pass(0);
   assert.equal(wire.last.headers.get("Last-Event-ID"), "c7");
   assert.deepEqual(log, ["connecting 0"]);
-  assert.equal(stream.info.state, "connecting");
+  page.document.hidden = false;
+  page.onDocument("visibilitychange");
+  await pass(0);
+  assert.deepEqual([stream.info.state, wire.requests.length], ["connecting", 2]);
+});
+
+test("a page that comes back while it waited for a busy server asks it again", async () => {
+  await opened({}, "retry: 28000\nevent: sse-busy\ndata: {}\n\n");
+  page.onWindow("pagehide");
+  page.onWindow("pageshow", { persisted: true });
+  await pass(0);
+  assert.equal(wire.requests.length, 2);
+});
+
+test("a page that has only been loaded wakes nothing", async () => {
+  const { stream } = await opened({}, "data: x\n\n");
+  await wire.last.end();
+  page.onWindow("pageshow", { persisted: false });
+  await pass(0);
+  assert.equal(stream.info.state, "waiting");
 });
 
 test("a connection that breaks because the page is left makes no noise", async () => {
@@ -635,16 +800,24 @@ test("a policy that forbids the connection ends it, whichever is heard first", a
     disposition: "enforce",
     blockedURI: "http://h/app/rooms/1",
   };
+  const { stream: open } = await opened();
   const stream = sse.room({ room: 1 });
   await pass(0);
-  page.onDocument("securitypolicyviolation", { ...violation, disposition: "report" });
-  page.onDocument("securitypolicyviolation", { ...violation, effectiveDirective: "img-src" });
-  page.onDocument("securitypolicyviolation", { ...violation, blockedURI: "http://other/" });
+  for (const other of [
+    { disposition: "report" },
+    { effectiveDirective: "img-src" },
+    { blockedURI: "http://other/" },
+  ]) {
+    page.onDocument("securitypolicyviolation", { ...violation, ...other });
+    await pass(100);
+    assert.equal(stream.info.state, "connecting");
+  }
   await wire.last.fail();
   page.onDocument("securitypolicyviolation", violation);
   await pass(50);
   assert.equal(await stream.closed, "fatal");
   assert.equal(stream.info.error.kind, "csp");
+  assert.equal(open.info.state, "open");
 });
 
 // ---- the end
@@ -680,6 +853,9 @@ test("a signal closes; one that has been aborted lets nothing begin", async () =
   assert.equal(other.info.state, "closed");
   await pass(1000);
   assert.equal(wire.requests.length, 1);
+  const { signal } = new AbortController();
+  sse.room({ room: 1 }, { signal }).close();
+  assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
 test("close() ends a private run at once, and tells of nothing else", async () => {
@@ -690,13 +866,16 @@ test("close() ends a private run at once, and tells of nothing else", async () =
   assert.equal(wire.requests.length, 2);
   const { url, method, body, keepalive, credentials, headers } = wire.last;
   assert.equal(url, "http://h/app/_sse/close");
-  assert.deepEqual({ method, body, keepalive, credentials, headers }, {
-    method: "POST",
-    body: RUN,
-    keepalive: true,
-    credentials: "include",
-    headers: undefined,
-  });
+  assert.deepEqual(
+    { method, body, keepalive, credentials, headers },
+    {
+      method: "POST",
+      body: RUN,
+      keepalive: true,
+      credentials: "include",
+      headers: undefined,
+    },
+  );
   for (const id of ["sse1.l.aaaaaaaa.5", "own", `${RUN}.end`, ""]) {
     const other = await opened();
     const before = wire.requests.length;
@@ -723,7 +902,9 @@ test("the run of another server is not told to ours", async () => {
 });
 
 test("closeAll() closes this client's streams and no other's", async () => {
-  const other = createClient(ROUTES, "/_sse", "http://h/_sse/client.js", undefined, { fetch: wire.fetch });
+  const other = createClient(ROUTES, "/_sse", "http://h/_sse/client.js", undefined, {
+    fetch: wire.fetch,
+  });
   const mine = [sse.room({ room: 1 }), sse.plain()];
   const theirs = other.plain();
   sse.closeAll();
@@ -793,7 +974,9 @@ test("a loop over a stream that has ended gets what was kept", async () => {
   const stream = sse.room({ room: 1 });
   await pass(0);
   await wire.last.open();
-  await wire.last.send(HELLO + 'data: 1\n\nevent: sse-end\ndata: {"reason":"finished"}\nid: x.end\n\n');
+  await wire.last.send(
+    HELLO + 'data: 1\n\nevent: sse-end\ndata: {"reason":"finished"}\nid: x.end\n\n',
+  );
   const seen = [];
   for await (const { data } of stream) seen.push(data);
   assert.deepEqual(seen, ["1"]);
@@ -863,7 +1046,10 @@ test("a loop that is too slow is told of its loss when it gets there, other loop
     if (n === 2) assert.equal((await quick.next()).value.data, "1");
     assert.equal((await quick.next()).value.data, `${n}`);
   }
-  assert.deepEqual(log.filter((it) => it.reason), []);
+  assert.deepEqual(
+    log.filter((it) => it.reason),
+    [],
+  );
   assert.equal((await slow.next()).value.data, "4");
   assert.deepEqual(log.at(-1), { reason: "overflow", after: "1", id: "3" });
 });
@@ -885,12 +1071,19 @@ test("a parameter that is missing, or would lead elsewhere, is refused", () => {
     assert.throws(() => sse.room({ room }), TypeError, room);
   }
   assert.throws(() => sse.room(), /"room" of \/rooms\/\{room\} is missing/);
-  assert.throws(() => sse.plain({ signal: new AbortController().signal }), /options are the second/);
+  assert.throws(
+    () => sse.plain({ signal: new AbortController().signal }),
+    /options are the second/,
+  );
   assert.throws(() => sse.plain({ headers: () => ({}) }), /options are the second/);
 });
 
 test("a path with an own pattern keeps its slashes, and may be empty", () => {
-  const files = createClient({ files: ["/f/{path*}", "GET", 0, true] }, "/_sse", "http://h/_sse/client.js").files;
+  const files = createClient(
+    { files: ["/f/{path*}", "GET", 0, true] },
+    "/_sse",
+    "http://h/_sse/client.js",
+  ).files;
   assert.equal(files.url({ path: "a b/c" }), "http://h/f/a%20b/c");
   assert.equal(files.url({ path: "" }), "http://h/f/");
   assert.throws(() => files.url({ path: "a/../../b" }), TypeError);
@@ -903,7 +1096,14 @@ test("open() takes a path of the application, or any http address", () => {
   assert.equal(url("x"), "http://h/app/x");
   assert.equal(url("/x?a=1", { query: { b: 2 } }), "http://h/app/x?a=1&b=2");
   assert.equal(url("https://other/x"), "https://other/x");
-  for (const bad of ["ftp://h/x", "javascript:x", "http://u:p@h/x", "http://:0x/"]) {
+  for (const bad of [
+    "ftp://h/x",
+    "javascript:x",
+    "http://u:p@h/x",
+    "http://u@h/x",
+    "http://:p@h/x",
+    "http://:0x/",
+  ]) {
     assert.throws(() => url(bad), TypeError, bad);
   }
 });

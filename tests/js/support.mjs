@@ -151,7 +151,8 @@ export function installPage() {
   })) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }
-  const fire = (target, type, fields) => target.dispatchEvent(Object.assign(new Event(type), fields));
+  const fire = (target, type, fields) =>
+    target.dispatchEvent(Object.assign(new Event(type), fields));
   return {
     document,
     navigator,

@@ -131,41 +131,70 @@
       this.button.addEventListener("click", () => this.stream.reconnect());
     }
 
-    /** Watches `stream` in place of an older one. */
-    watch(stream) {
-      let opened = false;
-      this.stream = stream;
+    /**
+     * Follows what `open` returns, and lets `attach` listen to it.
+     * @param {(options?: object) => any} open
+     * @param {(stream: any) => void} attach
+     */
+    follow(open, attach) {
+      this.open = open;
+      this.attach = attach;
+      this.gap = "";
       this.ledger.begin();
+      this.start();
+    }
+
+    start(options) {
+      let opened = options !== undefined;
+      const stream = (this.stream = this.open(options));
       stream.onAny(({ data }) => {
         this.ledger.take(data.n);
         this.strip.arrived();
       });
-      stream.onGap(() => {
+      stream.onGap(({ reason }) => {
+        this.gap = reason;
         this.ledger.gaps++;
         this.ledger.begin();
       });
-      stream.onState((info) => {
-        if (info.state === "open") {
+      stream.onState(({ state }) => {
+        if (state === "open") {
           if (opened) this.ledger.reconnects++;
           opened = true;
         }
         // A connection that is being made for the first time has not failed.
-        if (opened) this.strip.connected(info.state === "open" || info.state === "closed");
+        if (opened) this.strip.connected(state === "open" || state === "closed");
         this.show();
       });
+      this.attach(stream);
       this.show();
-      return stream;
+    }
+
+    /**
+     * A tab that is not seen gives its connection back, for a browser opens only six to
+     * a host; seen again, it goes on from its place. Not for a private run, which would
+     * end with `close()`.
+     */
+    restWhileHidden() {
+      document.addEventListener("visibilitychange", () => {
+        const { lastEventId } = this.stream;
+        if (document.hidden) this.stream.close();
+        else if (this.stream.info.state === "closed") this.start({ lastEventId });
+      });
+      return this;
     }
 
     get state() {
       const { state, attempt, retryInMs, since, error } = this.stream.info;
       if (state === "closed") {
-        return error ? error.body?.trim() || `closed: ${error.message}` : "ended by the server: all is told";
+        if (!error) return "finished: the server has ended the stream";
+        return error.body?.trim() || `closed: ${error.message}`;
       }
+      if (state === "open" && this.gap) return `open, after a gap: ${this.gap}`;
       if (state !== "waiting") return state;
       const left = Math.max(0, since + (retryInMs ?? 0) - Date.now()) / 1000;
-      const why = error?.status ? `refused with ${error.status}, ` : "";
-      return `${why}reconnecting in ${left.toFixed(1)} s${attempt > 1 ? `, try ${attempt}` : ""}`;
+      const why = error?.status ? `${error.status}: ` : "";
+      const again = attempt > 1 ? ` (try ${attempt})` : "";
+      return `${why}reconnecting in ${left.toFixed(1)} s${again}`;
     }
 
     show() {
@@ -181,6 +210,7 @@
         gaps: count(gaps),
         reconnects: count(reconnects),
       });
+      root.toggleAttribute("data-bad", missing + repeated > 0);
     }
   }
 
@@ -188,14 +218,15 @@
 
   function followMachine(wire) {
     const samples = [];
-    const stream = wire.watch(sse.machine());
     let stale = false;
 
-    stream.onGap(() => samples.splice(0));
-    stream.on("message", (sample) => {
-      samples.push(sample);
-      while (samples[0].at < sample.at - 120) samples.shift();
-      stale = true;
+    wire.follow((options) => sse.machine({}, options), (stream) => {
+      stream.onGap(() => samples.splice(0));
+      stream.on("message", (sample) => {
+        samples.push(sample);
+        while (samples[0].at < sample.at - 120) samples.shift();
+        stale = true;
+      });
     });
 
     function show(id, value, note, lines, top) {
@@ -225,7 +256,7 @@
       show(
         "network",
         `${bytes(last.received)}/s in, ${bytes(last.sent)}/s out`,
-        `all interfaces, loopback too; peak ${bytes(peak)}/s`,
+        `in solid, out dashed, peak ${bytes(peak)}/s`,
         [received, sent],
         peak,
       );
@@ -243,7 +274,6 @@
 
   function followLog(wire) {
     const list = find("#lines");
-    const stream = wire.watch(sse.log());
 
     function add(text, kind = "") {
       const atEnd = list.scrollTop + list.clientHeight > list.scrollHeight - 30;
@@ -255,9 +285,11 @@
       if (atEnd) list.scrollTop = list.scrollHeight;
     }
 
-    stream.on("message", ({ text }) => add(text));
-    stream.on("notice", ({ what }) => add(NOTICES[what], "notice"));
-    stream.onGap(({ reason }) => add(`some lines were lost: ${reason}`, "notice"));
+    wire.follow((options) => sse.log({}, options), (stream) => {
+      stream.on("message", ({ text }) => add(text));
+      stream.on("notice", ({ what }) => add(NOTICES[what], "notice"));
+      stream.onGap(({ reason }) => add(`some lines were lost: ${reason}`, "notice"));
+    });
   }
 
   // -- the job ----------------------------------------------------------------------
@@ -306,9 +338,8 @@
       find("#summary").hidden = false;
     }
 
-    function begin() {
+    function attach(stream) {
       reset();
-      const stream = wire.watch(sse.job());
       stream.onGap(reset);
       stream.on("scan", ({ root: folder, files, bytes: found }) => {
         write(root, { current: `looking through ${folder}: ${count(files)} files, ${bytes(found)}` });
@@ -340,6 +371,7 @@
       latest = null;
     }
 
+    const begin = () => wire.follow(() => sse.job(), attach);
     find("#again").addEventListener("click", begin);
     begin();
     return render;
@@ -356,9 +388,9 @@
         const signal = AbortSignal.timeout(3000);
         const response = await fetch(button.dataset.url, { method: "POST", signal });
         const { cut, refused } = await response.json();
-        const what = cut === 1 ? "1 connection was cut" : `${cut} connections were cut`;
-        const then = refused ? `, and new ones are answered 503 for ${refused} s` : "";
-        said.textContent = `${what}${then}. Watch the numbers go on.`;
+        const what = cut === 1 ? "1 connection cut" : `${cut} connections cut`;
+        const then = refused ? `, and new ones refused with 503 for ${refused} s` : "";
+        said.textContent = `${what}${then}.`;
       } catch {
         said.textContent =
           "The request did not get through. A browser opens six connections to a host, " +
@@ -392,7 +424,11 @@
 
   // -- all of it --------------------------------------------------------------------
 
-  const wires = { job: new Wire("job"), machine: new Wire("machine"), log: new Wire("log") };
+  const wires = {
+    job: new Wire("job"),
+    machine: new Wire("machine").restWhileHidden(),
+    log: new Wire("log").restWhileHidden(),
+  };
   const all = Object.values(wires);
   const renderers = [
     followJob(wires.job),
