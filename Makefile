@@ -40,7 +40,7 @@ lint: $(STAMPS)/lint ## Check style and types
 	$(BIN)/python -m mypy
 
 docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
-	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_build/html
 	@echo "The documentation is in docs/_build/html/index.html"
 
 bench: ## Run the benchmarks

@@ -16,6 +16,11 @@ from pathlib import Path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name; return the exit status."""
     given = _parser().parse_args(arguments)
+    status: int = given.run(given)
+    return status
+
+
+def _demo(given: argparse.Namespace) -> int:
     from .demo.serve import serve
 
     return serve(given.host, given.port, given.path, given.follow)
@@ -59,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="file that is followed as it grows (default: the demo's own log)",
     )
+    demo.set_defaults(run=_demo)
     return parser
 
 

@@ -73,6 +73,7 @@ def encode(
         EventError: it cannot be sent.
         EventTooLarge: it is larger than *limit*.
     """
+    head, own_id = b"", None
     if isinstance(value, ServerSentEvent):
         head, own_id = _head(value), value.id
         name = value.event or name
@@ -80,8 +81,6 @@ def encode(
         # The page listens for a named event: it fires without data too.
         if value is None and (name is not None or own_id is not None):
             value = ""
-    else:
-        head, own_id = b"", None
     if value is None:
         return Body(head + b"\n", False, None)
     data, is_json = serialize(value, dumps)
@@ -89,7 +88,10 @@ def encode(
         head += b"event: %b\n" % name.encode()
     if is_json:
         head += b"json\n"
-    lines = b"%b%b\n" % (head, _data_lines(data))
+    if b"\n" in data or b"\r" in data:
+        lines = b"%b%b\n" % (head, _data_lines(data))
+    else:
+        lines = b"%bdata: %b\n\n" % (head, data)
     if limit is not None and len(lines) > limit:
         raise EventTooLarge(len(lines), limit)
     return Body(lines, True, own_id)
@@ -136,6 +138,4 @@ def _head(event: ServerSentEvent) -> bytes:
 
 
 def _data_lines(data: bytes) -> bytes:
-    if b"\n" not in data and b"\r" not in data:
-        return b"data: %b\n" % data
     return b"".join([b"data: %b\n" % line for line in _BREAK.split(data)])

@@ -185,6 +185,10 @@ class Follower:
         while not condition():
             assert await self.read(), f"ended after {self.events} {self.control}"
 
+    async def read_events(self, count: int = 1) -> None:
+        """Read until there are *count* events in all."""
+        await self.read_until(lambda: len(self.events) >= count)
+
     async def read_all(self) -> None:
         """Read until the response, or the connection, ends."""
         while not self.complete and await self.read():
@@ -199,6 +203,8 @@ class Follower:
                 return
             self.status = int(head.split()[1])
             if b"chunked" not in head:
+                # A refusal, which comes whole.
+                self._decode(data)
                 self.complete = True
                 return
         self._data += data

@@ -91,7 +91,9 @@ class Page:
         names: The namespace of its blocks.
     """
 
-    def __init__(self, path: Path, serve: Serve, names: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, serve: Serve, names: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path
         self.names: dict[str, Any] = {
             "__name__": path.stem,
@@ -101,7 +103,7 @@ class Page:
         }
         for name in aiohttp_sse_routes.__all__:
             self.names[name] = getattr(aiohttp_sse_routes, name)
-        self.names.update(names)
+        self.names.update(names or {})
         self._serve = serve
         # Each application that was set up, with the default table as it was then.
         self._tables: dict[web.Application, list[SSERouteDef]] = {}
@@ -127,20 +129,34 @@ class Page:
             if inspect.iscoroutine(result):
                 await result
             self._forget_older_routes()
-            app = self.names["app"]
-            if SSE_KEY in app and app not in self._tables:
-                self._tables[app] = list(DEFAULT_TABLE)
+            self._note(self.names["app"])
+
+    def _note(self, app: web.Application) -> None:
+        if app not in self._tables and (SSE_KEY in app or app.router.routes()):
+            self._tables[app] = []
+        if SSE_KEY in app and not self._tables[app]:
+            self._tables[app] = DEFAULT_TABLE[:]
+
+    @property
+    def apps(self) -> list[web.Application]:
+        """The applications of the page, the newest last."""
+        return list(self._tables)
+
+    def plain(self) -> web.Application:
+        """Return an application with all routes, as ``setup(app)`` makes it."""
+        app = web.Application()
+        setup(app)
+        self._note(app)
+        return app
 
     async def served(self, app: web.Application | None = None) -> Served:
         """Serve *app*, by default the page's newest with all routes there are."""
         if app is None:
-            tables = list(self._tables.items())
-            if not tables or tables[-1][1] != list(DEFAULT_TABLE):
-                app = web.Application()
-                setup(app)
-                self._tables[app] = list(DEFAULT_TABLE)
+            newest = self.apps[-1:]
+            if newest and self._tables[newest[0]] == DEFAULT_TABLE[:]:
+                app = newest[0]
             else:
-                app = tables[-1][0]
+                app = self.plain()
         if app not in self._served:
             now = DEFAULT_TABLE._items
             DEFAULT_TABLE._items = self._tables[app]

@@ -206,7 +206,7 @@ async def test_a_newer_connection_replaces_the_older_and_the_run_goes_on(
     served = await serve(app_of(table_for(life, _counting(life)), clock=clock))
     older = Follower(served, "/replay")
     await older.connect()
-    await older.read_until(lambda: older.events)
+    await older.read_events()
     newer = Follower(served, "/replay")
     newer.last_event_id = older.last_event_id
     await newer.connect()
@@ -265,7 +265,7 @@ async def test_a_generator_that_raises_has_run_its_finally_in_its_task(
     served = await serve(app_of(table_for(life, broken), clock=clock))
     follower = Follower(served, path)
     await follower.connect()
-    await follower.read_until(lambda: follower.events)
+    await follower.read_events()
     life.go.set()
     if path.startswith("/shared"):
         # It begins again after a second; its clients stay for that.
@@ -646,7 +646,7 @@ async def test_a_task_group_inside_a_generator_works(
     if parks:
         await until(lambda: parked(served) and served.sse.connections)
     else:
-        await follower.read_until(lambda: follower.events)
+        await follower.read_events()
     life.go.set()
     await until(lambda: "generator" in ended, timeout=PROMPTLY)
     assert ["fails", "waits", "generator"] == ended
@@ -678,7 +678,7 @@ async def test_a_generator_with_an_open_task_group_can_be_closed(
     if parks:
         await until(lambda: parked(served) and served.sse.connections)
     else:
-        await follower.read_until(lambda: follower.events)
+        await follower.read_events()
     if how == "leave":
         client.reset()
     else:
@@ -719,7 +719,7 @@ async def test_a_timeout_inside_a_generator_works(
     follower = Follower(served, "/limited")
     client = await follower.connect(rcvbuf=4096)
     if state == "awaiting":
-        await follower.read_until(lambda: follower.events)
+        await follower.read_events()
     else:
         await until(lambda: parked(served) and served.sse.connections)
     if state == "detached":
@@ -777,7 +777,7 @@ async def test_timeouts_and_task_groups_work_in_a_finally_too(
     if parks:
         await until(lambda: parked(served) and served.sse.connections)
     else:
-        await follower.read_until(lambda: follower.events)
+        await follower.read_events()
     client.reset()
     await until(lambda: not producers_of(served), timeout=PROMPTLY)
     assert ["timeout", "group", "end"] == done

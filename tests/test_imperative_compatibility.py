@@ -487,8 +487,8 @@ async def test_every_way_in_a_sub_application(
         return response
 
     @web.middleware
-    async def middleware(request: web.Request, inner: Handler) -> web.StreamResponse:
-        return await inner(request)
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request)
 
     app = face.app()
     sub = web.Application(middlewares=[middleware])

@@ -151,7 +151,7 @@ async def opened(served: Served, path: str) -> Follower:
     """Return a client that has the first event of *path*."""
     follower = Follower(served, path)
     await follower.connect()
-    await follower.read_until(lambda: follower.events)
+    await follower.read_events()
     return follower
 
 
@@ -331,7 +331,7 @@ async def test_a_client_comes_back_to_a_run_that_a_time_limit_has_ended(
         assert follower.complete
         assert [] == follower.ends
     await follower.connect()
-    await follower.read_until(lambda: len(follower.events) == 2)
+    await follower.read_events(2)
     assert ["unknown"] == follower.gaps
     assert 1 == len(producers_of(served))
     journal.go.set()

@@ -53,6 +53,7 @@ from .strategies import events
         (ServerSentEvent("x", comment="c\r\nd\re"), b": c\n: d\n: e\ndata: x\n\n"),
         (ServerSentEvent(comment=""), b": \n\n"),
         (ServerSentEvent(retry=700), b"retry: 700\n\n"),
+        (ServerSentEvent(), b"\n"),
         (
             ServerSentEvent({"a": "\n"}, event="é", retry=501, comment="c"),
             ': c\nretry: 501\nevent: é\njson\ndata: {"a":"\\n"}\n\n'.encode(),

@@ -59,6 +59,7 @@ _LONGEST_PATH: Final = 200
 _HASHERS: Final = min(4, os.cpu_count() or 1)
 
 _LOGGER: Final = web.AppKey("logger", logging.Logger)
+_SOURCES: Final = web.AppKey("sources", dict[str, str])
 _VISITORS: Final = web.AppKey("visitors", Visitors)
 
 
@@ -87,6 +88,10 @@ def create_app(
     """
     app = web.Application()
     visitors = app[_VISITORS] = Visitors(outage=outage, now=now)
+    app[_SOURCES] = {
+        handler.__name__: inspect.getsource(handler)
+        for handler in (streams.machine, streams.log, streams.job)
+    }
     app[streams.TREE] = tree or default_tree()
     app[streams.JOB_SECONDS] = job_seconds
     app.cleanup_ctx.append(_hashing)
@@ -96,7 +101,7 @@ def create_app(
     else:
         app[streams.FOLLOWED] = follow
     aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(PAGE))
-    # A second, for it is local; and nobody here waits for more than a demonstration.
+    # Back after a second and not three: whoever cuts is looking.
     setup(app, streams.routes, guard=visitors.admit, retry=1000, max_connections=1000)
     app.router.add_get("/", _page)
     app.router.add_get("/demo.css", _file)
@@ -114,11 +119,9 @@ async def _page(request: web.Request) -> web.StreamResponse:
         "tree": app[streams.TREE].root,
         "followed": app[streams.FOLLOWED],
         "own_log": _LOGGER in app,
-        "origin": request.url.origin(),
-        "sources": {
-            handler.__name__: inspect.getsource(handler)
-            for handler in (streams.machine, streams.log, streams.job)
-        },
+        # As text: what a client says is no URL until somebody has parsed it.
+        "origin": f"{request.scheme}://{request.host}",
+        "sources": app[_SOURCES],
     }
     response = aiohttp_jinja2.render_template("index.html", request, context)
     response.headers.update(_HEADERS)

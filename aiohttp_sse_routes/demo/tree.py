@@ -1,9 +1,9 @@
 """A tree of files that is hashed: a job that takes its time.
 
-Law: what is told of a file was read from it. Links are not followed, files that cannot
-be read are counted and left out, and the digest of the whole is the one that
-``sha256sum`` gives, so that anybody can check it. Everything here blocks, and gives way
-after a tenth of a second.
+Law: what is told of a file was read from it. Links are not followed, other file systems
+not entered, files that cannot be read are counted and left out, and the digest of the
+whole is the one that ``sha256sum`` gives, so that anybody can check it. Everything here
+blocks, and gives way after a tenth of a second.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tree:
         leaving_out = f" \\( {pruned} \\) -prune -o" if pruned else ""
         return (
             f"cd {shlex.quote(_shown(str(self.root)))} && "
-            f"find .{leaving_out} -type f -print0 | LC_ALL=C sort -z | "
+            f"find . -xdev{leaving_out} -type f -print0 | LC_ALL=C sort -z | "
             "xargs -0 sha256sum | sha256sum"
         )
 
@@ -144,7 +144,7 @@ class Summary:
         spare: The bytes of all copies but one of each.
         digest: SHA-256 of the list that ``sha256sum`` makes of the tree.
         command: What gives the same digest in a shell; None where some files were
-            left out.
+            left out, or there is none.
     """
 
     n: int
@@ -233,10 +233,17 @@ class _Index:
     def _walk(self) -> Iterator[tuple[str, int]]:
         """Yield the files below the root, as paths with slashes, and their sizes."""
         folders = [""]
+        device: int | None = None
         while folders:
             folder = folders.pop()
+            place = self.tree.root / folder
             try:
-                with os.scandir(self.tree.root / folder) as entries:
+                # There are files in /proc whose end never comes.
+                found = os.stat(place).st_dev
+                device = found if device is None else device
+                if found != device:
+                    continue
+                with os.scandir(place) as entries:
                     for entry in entries:
                         path = f"{folder}/{entry.name}" if folder else entry.name
                         if entry.is_dir(follow_symlinks=False):
@@ -305,7 +312,7 @@ class _Index:
             if len(paths) > 1 and size_of[paths[0]]
         ]
         groups.sort(key=lambda group: group[0] * (len(group[1]) - 1), reverse=True)
-        complete = not (self.unreadable or self.limited)
+        complete = self.done and not (self.unreadable or self.limited)
         return Summary(
             n=next(self.numbers),
             files=self.done,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from secrets import token_urlsafe
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 _COOKIE: Final = "demo_visitor"
 _LONGEST: Final = 64
@@ -98,5 +98,3 @@ def _check_origin(request: web.Request) -> None:
         "none",
     ):
         raise web.HTTPForbidden(text=f"{request.method} from another site\n")
-    if request.method != hdrs.METH_POST:
-        raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_POST])

@@ -50,6 +50,9 @@ class Endpoint:
             return refusal("limit", settings)
         try:
             await self._check_guard(request, settings)
+            if hub.draining:
+                # Nobody would end what began now.
+                return refusal("shutdown", settings)
             kind = SharedVisit if self.target.form == "shared" else PrivateVisit
             visit = kind(self.target, request, hub, settings, brought, slot)
             return await visit.serve()

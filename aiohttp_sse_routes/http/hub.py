@@ -23,6 +23,7 @@ from ..logs.memory import MemoryLog
 from ..serialize import Dumps
 from ..settings import RouteSettings
 from ..streams.clock import Clock, MonotonicClock, Ticker
+from ..streams.feed import Turns
 from ..streams.private import PrivateRuns
 from ..streams.producer import Producer
 from ..streams.shared import SharedRuns
@@ -119,6 +120,7 @@ class Hub:
         """Begin, at the application's start; *routes* say how quick to tick."""
         self._reset()
         self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.turns = Turns()
         for route in routes:
             for duration in (route.heartbeat, route.resume, route.lifetime):
                 self.ticker.serve(duration)

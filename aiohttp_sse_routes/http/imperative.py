@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar, cast, overload
 import aiohttp_sse
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 
 from .handler import label_of
 from .hub import HUB_KEY, Hub
@@ -214,6 +215,9 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
             return
         self._closed = True
         self._stop_pings()
+        if link.closed == "shutdown":
+            # Whatever the handler answers now is not for this client any more.
+            self._seal()
         if link.hub is not None and self._req is not None:
             text = f"close {self._req.path}: {link.closed}"
             seconds = link.hub.clock.now() - link.opened
@@ -244,17 +248,25 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         failed = link.gone and (link.closed != "shutdown" or bool(data))
         if not failed:
             link.end("finished", bytes(data))
+            self._seal()
+            await web.StreamResponse.write_eof(self)
         self._body_length = link.total
         self._stop_pings()
         if link.hub is not None:
             link.hub.forget(self._at_drain)
+        if not link.leaving:
+            # Else it is closed, when the client has taken all of it or its time is over.
+            self._restore_tcp_user_timeout()
         link.release()
-        self._restore_tcp_user_timeout()
         if failed:
             raise link.error()
-        self._eof_sent = True
-        self._req = None
-        self._payload_writer = None
+
+    def _seal(self) -> None:
+        """Let aiohttp write nothing behind the body, whose end the connection wrote."""
+        writer = self._payload_writer
+        if isinstance(writer, StreamWriter):
+            writer.chunked = False
+            writer.set_eof()
 
     async def __aexit__(
         self,

@@ -110,9 +110,13 @@ class PrivateVisit(Visit):
             max_bytes=settings.replay_bytes,
             resume=settings.resume,
             name=self.target.label,
+            turns=hub.turns,
             on_end=on_end,
         )
         self.keep(run.producer)
+        if hub.draining:
+            # The handler's coroutine took until now: not a line of it is to run.
+            run.producer.stop()
         try:
             await self.first(run.producer)
             if failed_unopened(run.producer):

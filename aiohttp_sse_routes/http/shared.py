@@ -9,15 +9,19 @@ from __future__ import annotations
 __all__ = ("SharedVisit",)
 
 from collections.abc import Hashable
+from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from ..streams.feed import Ending, GapReason
+from ..streams.producer import Producer
 from ..streams.shared import SharedRun, SharedStream
 from .requests import Brought
 from .script import Resumed, refuses
-from .visit import Visit, failed_unopened, log_failure
+from .visit import Visit, failed_unopened, log_failure, status_of
+
+_PRODUCER: Final = Producer.__module__
 
 
 class SharedVisit(Visit):
@@ -39,7 +43,8 @@ class SharedVisit(Visit):
             stream = hub.shared.get(key) or self._begin_shared(key)
         elif (
             stream.ending is not None
-            and place == stream.feed.ring.head
+            and place is not None
+            and stream.feed.has_all(place)
             and not self.settings.control_events
         ):
             return web.Response(status=204)
@@ -49,8 +54,7 @@ class SharedVisit(Visit):
         try:
             await self.first(stream.producer)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
-                assert stream.producer.ending is not None
-                raise _again(stream.producer.ending.error)
+                raise _again(status_of(stream.producer.ending))
             await self._follow_shared(stream, place, gap, fresh)
         finally:
             stream.let_go(self, hub.clock.now())
@@ -72,8 +76,12 @@ class SharedVisit(Visit):
         if connection is None:
             return
         feed = stream.feed
+        told = gap
         if place is not None:
             gap = stream.resumption(place)
+        if gap != told and not self.settings.control_events:
+            self.send_back(connection)
+            return
         if gap == "expired":
             start = feed.ring.floor
         elif gap or place is None:
@@ -102,12 +110,12 @@ class SharedVisit(Visit):
                 # Those who wait for it get what it raised as their status.
                 hub.shared.drop(key, stream)
             else:
-                log_failure(stream.name, ending)
                 if refuses(ending) and not stream.yielded:
+                    log_failure(stream.name, ending)
                     stream.feed.finish(ending)
                     hub.shared.finish(key, stream, now)
                 else:
-                    stream.delay_restart(now)
+                    log_failure(stream.name, ending, stream.delay_restart(now))
 
         stream = SharedStream(
             lambda: self.target.handler(handle),
@@ -119,6 +127,7 @@ class SharedVisit(Visit):
             resume=settings.resume,
             name=self.target.label,
             now=hub.clock.now(),
+            turns=hub.turns,
             on_start=self.keep,
             on_end=on_end,
         )
@@ -126,14 +135,17 @@ class SharedVisit(Visit):
         return stream
 
 
-def _again(error: BaseException | None) -> BaseException:
+def _again(error: BaseException) -> BaseException:
     """Return *error* to be raised once more.
 
-    An HTTPException is a response, and one response answers one request.
+    An HTTPException is a response, and one response answers one request. Another error
+    tells its way from the generator, and not the ways of those who waited before.
     """
-    assert error is not None
     if not isinstance(error, web.HTTPException):
-        return error
+        way = error.__traceback__
+        while way is not None and way.tb_frame.f_globals["__name__"] != _PRODUCER:
+            way = way.tb_next
+        return error.with_traceback(way)
     copy = Exception.__new__(type(error))
     copy.__dict__.update(error.__dict__)
     copy._headers = CIMultiDict(error.headers)  # noqa: SLF001 -- see above

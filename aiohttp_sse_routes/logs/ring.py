@@ -35,10 +35,12 @@ class Ring:
     """
 
     __slots__ = (
+        "_base",
         "_blocks",
         "_ends",
         "_first",
         "_seqs",
+        "_total",
         "floor",
         "head",
         "lost",
@@ -59,6 +61,8 @@ class Ring:
         self._blocks: list[bytes] = []
         self._ends: list[int] = []
         self._first = 0
+        self._base = 0  # bytes of all that was dropped
+        self._total = 0  # bytes of all that was ever added
 
     def __len__(self) -> int:
         return len(self._seqs) - self._first
@@ -66,13 +70,14 @@ class Ring:
     @property
     def nbytes(self) -> int:
         """The bytes kept."""
-        return self._end(len(self._ends)) - self._end(self._first)
+        return self._total - self._base
 
     def append(self, seq: int, block: bytes) -> None:
         """Add the entry *seq*, which is higher than any before."""
+        self._total += len(block)
         self._seqs.append(seq)
         self._blocks.append(block)
-        self._ends.append(self._end(len(self._ends)) + len(block))
+        self._ends.append(self._total)
         self.head = seq
 
     def trim(self, through: int | None = None) -> None:
@@ -83,13 +88,15 @@ class Ring:
         """
         seqs, first, stop = self._seqs, self._first, len(self._seqs) - 1
         while first < stop and (
-            len(seqs) - first > self.max_events
-            or self._ends[-1] - self._end(first) > self.max_bytes
+            stop - first >= self.max_events or self._total - self._base > self.max_bytes
         ):
             if through is not None and seqs[first] > through:
                 break
             self.floor, self.lost = seqs[first], "expired"
+            self._base = self._ends[first]
             first += 1
+        if first == self._first:
+            return
         self._first = first
         if first >= _COMPACT and first * 2 >= len(seqs):
             self._compact()
@@ -97,6 +104,7 @@ class Ring:
     def clear(self, seq: int, lost: Lost) -> None:
         """Forget everything through the new number *seq*, for the reason *lost*."""
         self._first = len(self._seqs)
+        self._base = self._total
         self._compact()
         self.head = self.floor = seq
         self.lost = lost
@@ -145,16 +153,11 @@ class Ring:
         return bisect_right(self._seqs, place, self._first)
 
     def _end(self, index: int) -> int:
-        # _ends[index - 1], and before the first entry kept: derived from it
-        if index:
-            return self._ends[index - 1]
-        return self._ends[0] - len(self._blocks[0]) if self._ends else 0
+        """Return the bytes of all entries before the one at *index*."""
+        return self._ends[index - 1] if index > self._first else self._base
 
     def _compact(self) -> None:
         del self._seqs[: self._first]
         del self._blocks[: self._first]
-        if len(self._ends) == self._first:
-            self._ends.clear()
-        else:
-            del self._ends[: self._first]
+        del self._ends[: self._first]
         self._first = 0

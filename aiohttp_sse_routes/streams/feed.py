@@ -11,7 +11,7 @@ call of ``transport.write`` with bytes that are the same for all.
 
 from __future__ import annotations
 
-__all__ = ("Ending", "Feed", "GapReason", "Reader", "Standing")
+__all__ = ("Ending", "Feed", "GapReason", "Reader", "Standing", "Turns")
 
 import asyncio
 import enum
@@ -116,6 +116,40 @@ class Reader:
             self.feed.resume(self)
 
 
+class Turns:
+    """The turns of the event loop, as all feeds of an application see them.
+
+    The first event that a feed gets in a turn leaves at once, further ones wait for
+    the turn's end. One callback tells it to all feeds: one each would cost as much as
+    the rest of a delivery.
+    """
+
+    __slots__ = ("_ending", "_loop", "_waiting", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._loop = asyncio.get_running_loop()
+        self._ending = False
+        self._waiting: deque[Feed] = deque()
+
+    def note(self) -> int:
+        """See to it that the present turn ends; return its number."""
+        if not self._ending:
+            self._ending = True
+            self._loop.call_soon(self._end)
+        return self.number
+
+    def wait(self, feed: Feed) -> None:
+        """Flush *feed* at the end of this turn."""
+        self._waiting.append(feed)
+
+    def _end(self) -> None:
+        self._ending = False
+        self.number += 1
+        for _ in range(len(self._waiting)):
+            self._waiting.popleft().flush()
+
+
 class Feed:
     """A log in memory and those who read it.
 
@@ -123,6 +157,7 @@ class Feed:
         ring: Where the entries are.
         prefix: What an entry's id is before its number.
         number: Gives the number of the next entry.
+        turns: The loop's.
         history: How many past entries a new reader gets.
 
     Attributes:
@@ -138,6 +173,7 @@ class Feed:
         *,
         prefix: str,
         number: Callable[[], int],
+        turns: Turns,
         history: int = 0,
     ) -> None:
         self.ring = ring
@@ -154,9 +190,11 @@ class Feed:
         self._live: dict[Reader, Callable[[bytes], object]] = {}
         self._behind: deque[Reader] = deque()
         self._pump_scheduled = False
-        self._turn_open = False
+        self._turns = turns
+        self._turn = -1  # the one of the newest event
         self._turn_events = 0
-        self._turn_bytes = 0
+        self._held_bytes = 0
+        self._held = False
 
     # -- what producers do ---------------------------------------------------------
 
@@ -175,29 +213,43 @@ class Feed:
         else:
             block = body.lines
         self.ring.append(seq, block)
-        if self._turn_open:
-            self._turn_events += 1
-            self._turn_bytes += len(block)
-            if self._turn_events >= BURST or self._turn_bytes >= BATCH:
-                self.flush()
-        else:
-            self._turn_open = True
+        turns = self._turns
+        if self._turn != turns.number:
+            self._turn = turns.note()
             self._turn_events = 1
-            self._loop.call_soon(self._end_turn)
-            self._deliver([block], seq)
+            if self._live:
+                self._deliver(frame(block), seq)
+            else:
+                self.delivered = seq
+        else:
+            self._turn_events += 1
+            self._hold(len(block))
         return len(block)
+
+    def _hold(self, size: int) -> None:
+        """Let the newest event wait for the end of the turn, or for a full batch."""
+        self._held_bytes += size
+        if self._held_bytes >= BATCH or self._turn_events % BURST == 0:
+            self.flush()
+        elif not self._held:
+            self._held = True
+            self._turns.wait(self)
 
     @property
     def burst(self) -> int:
         """How many events the present turn of the loop has had."""
-        return self._turn_events if self._turn_open else 0
+        return self._turn_events if self._turn == self._turns.number else 0
 
     def flush(self) -> None:
         """Deliver what waits for the end of the turn."""
-        self._turn_bytes = 0
+        self._held = False
+        self._held_bytes = 0
         if self.ring.head > self.delivered:
-            blocks, last = self.ring.after(self.delivered, self.ring.head, 1 << 62)
-            self._deliver(blocks, last)
+            if self._live:
+                blocks, last = self.ring.after(self.delivered, self.ring.head, 1 << 62)
+                self._deliver(join(blocks), last)
+            else:
+                self.delivered = self.ring.head
 
     def restart(self) -> None:
         """Forget all events: what produced them has begun anew."""
@@ -268,16 +320,9 @@ class Feed:
 
     # -- delivery ------------------------------------------------------------------
 
-    def _end_turn(self) -> None:
-        self._turn_open = False
-        self._turn_events = 0
-        self.flush()
-
-    def _deliver(self, blocks: list[bytes], through: int) -> None:
+    def _deliver(self, chunk: bytes, through: int) -> None:
+        """Write *chunk*, which is all up to *through*, to the live readers."""
         before, self.delivered = self.delivered, through
-        if not self._live:
-            return
-        chunk = frame(blocks[0]) if len(blocks) == 1 else join(blocks)
         self.written += len(chunk)
         if len(self._live) <= _CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.

@@ -16,7 +16,7 @@ from typing import Any
 from ..cursor import Cursor, new_token
 from ..logs.ring import Ring
 from ..wire import Body
-from .feed import BURST, Ending, Feed, GapReason, Reader
+from .feed import BURST, Ending, Feed, GapReason, Reader, Turns
 from .producer import Producer
 
 
@@ -43,6 +43,7 @@ class PrivateRun:
         max_bytes: What the log holds, in bytes.
         resume: Seconds that the run waits for its client; 0 for not at all.
         name: The handler's.
+        turns: The loop's.
         on_end: Told when the generator has ended.
     """
 
@@ -56,6 +57,7 @@ class PrivateRun:
         max_bytes: int,
         resume: float,
         name: str,
+        turns: Turns,
         on_end: Callable[[PrivateRun, Ending], None],
     ) -> None:
         self.token = new_token()
@@ -78,6 +80,7 @@ class PrivateRun:
             Ring(0, max_events=max_events, max_bytes=max_bytes),
             prefix=Cursor("r", self.token, 0).prefix,
             number=self._number,
+            turns=turns,
         )
         self.producer = Producer(
             iterator,

@@ -17,7 +17,7 @@ from ..cursor import Cursor
 from ..errors import EventError
 from ..logs.memory import MemoryLog
 from ..wire import Body
-from .feed import BURST, Ending, Feed, GapReason
+from .feed import BURST, Ending, Feed, GapReason, Turns
 from .producer import Producer
 
 FIRST_DELAY: Final = 1.0
@@ -61,6 +61,7 @@ class SharedStream:
         resume: Seconds that it goes on without a client.
         name: The handler's.
         now: The time.
+        turns: The loop's.
         on_start: Told of each producer that is started.
         on_end: Told how a producer ended; a failed one begins again if told so.
 
@@ -82,6 +83,7 @@ class SharedStream:
         resume: float,
         name: str,
         now: float,
+        turns: Turns,
         on_start: Callable[[Producer], None],
         on_end: Callable[[SharedStream, Ending], None],
     ) -> None:
@@ -101,6 +103,7 @@ class SharedStream:
             log.channel(max_events=max_events, max_bytes=max_bytes),
             prefix=log.prefix,
             number=log.number,
+            turns=turns,
             history=history,
         )
         self.attached = False

@@ -108,8 +108,9 @@ class Browser:
                 raise BrowserError(self._obituary())
             self._answers[number] = answer
         assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the answer will be that it ended
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
         try:
             async with asyncio.timeout(_ANSWER):
                 return await asyncio.wrap_future(answer)

@@ -1,4 +1,3 @@
-// @ts-check
 // The demo's page: three streams by the generated client, `sse`, and what they prove.
 "use strict";
 
