@@ -33,6 +33,8 @@ class ServerSentEvent:
             where it is None.
         id: An id of your own (private runs only): the handler resumes by itself, from
             `last_event_id`. Leave it out and events get ids that replay by themselves.
+            It comes back in an HTTP header: keep to printable characters and at most
+            1,024 bytes, for aiohttp refuses a request with control characters there.
         retry: The client's reconnection time in milliseconds; sent as at least 500.
         comment: Text that parsers ignore, sent as comment lines before the fields.
 

@@ -88,6 +88,7 @@
  * @property {object} owner
  * @property {(spreadMs: number) => void} wake
  * @property {() => void} suspend
+ * @property {() => void} leave
  * @property {(event: SecurityPolicyViolationEvent) => void} refuse
  * @property {() => void} close
  *
@@ -558,6 +559,8 @@ function watchPage() {
   listen(globalThis, "pageshow", (stream, event) => event.persisted && stream.wake(0));
   // A page in the back-forward cache that receives something is evicted.
   listen(globalThis, "pagehide", (stream) => stream.suspend());
+  // Firefox breaks connections now: before the next page has come, if one comes at all.
+  listen(globalThis, "beforeunload", (stream) => stream.leave());
   listen(document, "visibilitychange", (stream) => document.hidden || stream.wake(0));
   listen(document, "resume", (stream) => stream.wake(0));
   listen(document, "securitypolicyviolation", (stream, event) => stream.refuse(event));
@@ -597,6 +600,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   let greeted = false;
   let replayed = false;
   let suspended = false;
+  let leavingAt = 0;
   let reauthorised = false;
   /** @type {Sink | null} */
   let sink = null;
@@ -729,7 +733,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     "sse-end"({ reason }) {
       if (reason === "finished") finish("done");
       else if (reason === "replaced") finish(reason);
-      else finish("fatal", new SseError("server", `ended by the server: ${reason}`));
+      else finish("fatal", new SseError("server", `server ended it: ${reason}`));
     },
   };
 
@@ -786,7 +790,8 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     notBefore = Date.now() + least;
     delay = own ?? delay;
     after(delay, connect);
-    become("waiting", error, delay);
+    if (error?.kind === "network" && Date.now() < leavingAt + 1000) note("waiting");
+    else become("waiting", error, delay);
   }
 
   /** @param {CloseReason} reason @param {SseError | null} [error] */
@@ -830,6 +835,9 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
       suspended = true;
       note("waiting");
     },
+    leave() {
+      leavingAt = Date.now();
+    },
     refuse({ disposition, effectiveDirective, blockedURI }) {
       const what = `${disposition} ${effectiveDirective}`;
       if (what !== "enforce connect-src" || info.state === "open") return;
@@ -872,12 +880,12 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
 function withQuery(href, query) {
   const url = new URL(href);
   if (!/^https?:$/.test(url.protocol) || url.username || url.password) {
-    throw new TypeError(`cannot stream from ${href}`);
+    throw new TypeError(`no stream at ${href}`);
   }
   for (const [name, values] of Object.entries(query ?? {})) {
     for (const value of [values ?? []].flat()) {
       if (value === Object(value)) {
-        throw new TypeError(`"${name}" cannot be in a URL; options are the second argument`);
+        throw new TypeError(`"${name}" is no URL part; options come second`);
       }
       url.searchParams.append(name, value);
     }
@@ -902,7 +910,7 @@ function fillPath(path, params) {
     return many ? encoded.replaceAll("%2F", "/") : encoded;
   });
   // A URL has no way to write such a segment: it would lead somewhere else.
-  if (/\/\.\.?(\/|$)/.test(filled)) throw new TypeError(`"." and ".." cannot be in ${path}`);
+  if (/\/\.\.?(\/|$)/.test(filled)) throw new TypeError(`"." or ".." in ${path}`);
   return [filled, rest];
 }
 

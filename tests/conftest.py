@@ -7,15 +7,18 @@ server forces the friendlier of the two.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import ClientSession, ClientTimeout, web
 
 from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import Served, no_generators_left, no_tasks_left
+from .lifecycle import Run, Site
 
 
 @pytest.fixture(params=[False, True], ids=["default", "cancelling"])
@@ -58,3 +61,29 @@ async def serve(
             client.close()
     await no_tasks_left(before)
     no_generators_left()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who has signed the servers' certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def site_of(authority: trustme.CA, tmp_path: Path) -> Callable[[str], Site]:
+    """Return a function that makes a site of ``tcp``, ``tls`` or ``unix``."""
+    return lambda transport: Site(transport, authority, tmp_path)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a scenario on a loop of each kind."""
+    factory: Any = asyncio.new_event_loop
+    if request.param == "uvloop":
+        factory = pytest.importorskip("uvloop").new_event_loop
+
+    def start(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(scenario())
+
+    return start

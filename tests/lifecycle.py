@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import contextvars
-import fcntl
 import json
 import logging
 import socket
-import termios
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
+
+import trustme
+from aiohttp import web
 
 from aiohttp_sse_routes.decoder import DecodedEvent, Decoder
 from aiohttp_sse_routes.http.connection import Connection
 from aiohttp_sse_routes.http.hub import HUB_KEY, Hub
 from aiohttp_sse_routes.streams.producer import Producer
 
-from .helpers import RawClient, Served, until
+from .helpers import RawClient, Served, no_tasks_left, until
 
 PROMPTLY = 1.0
 """Seconds: what the contract calls promptly."""
+
+Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+"""Runs a scenario on a loop."""
 
 INSIDE: contextvars.ContextVar[str] = contextvars.ContextVar("INSIDE", default="")
 """Set and reset by a `Life`, which only one and the same context allows."""
@@ -100,15 +107,23 @@ def parked(served: Served) -> bool:
 
 def queued(sock: Any) -> int:
     """Return how many bytes written to *sock* the peer has not acknowledged."""
-    count = array.array("i", [0])
-    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
-    return count[0]
+    import termios
+
+    return _ask(sock, termios.TIOCOUTQ)
 
 
 def unread(sock: socket.socket) -> int:
     """Return how many bytes have come to *sock* that were not read."""
+    import termios
+
+    return _ask(sock, termios.FIONREAD)
+
+
+def _ask(sock: Any, what: int) -> int:
+    import fcntl
+
     count = array.array("i", [0])
-    fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
+    fcntl.ioctl(sock.fileno(), what, count)
     return count[0]
 
 
@@ -208,16 +223,18 @@ class Follower:
                 self.complete = True
                 return
         self._data += data
+        start = 0
         while not self.complete:
-            size, mark, rest = self._data.partition(b"\r\n")
-            length = int(size, 16) if mark else 0
-            if not mark or len(rest) < length + 2:
-                return
-            self._data = rest[length + 2 :]
+            end = self._data.find(b"\r\n", start)
+            length = int(self._data[start:end], 16) if end >= 0 else 0
+            if end < 0 or len(self._data) < end + length + 4:
+                break
+            start = end + length + 4
             if length:
-                self._decode(rest[:length])
+                self._decode(self._data[end + 2 : start - 2])
             else:
                 self.complete = True
+        self._data = self._data[start:]
 
     def _decode(self, body: bytes) -> None:
         for event in self._decoder.feed(body):
@@ -241,3 +258,70 @@ async def stalled(served: Served, path: str, *, rcvbuf: int = 4096) -> Follower:
         what="the generator is paused",
     )
     return follower
+
+
+class Site:
+    """A served application, and how its clients reach it.
+
+    Args:
+        transport: ``tcp``, ``tls`` or ``unix``.
+        authority: Signs the certificate for ``tls``.
+        folder: Where the socket of ``unix`` is.
+    """
+
+    def __init__(self, transport: str, authority: trustme.CA, folder: Path) -> None:
+        self.transport = transport
+        self.authority = authority
+        self.path = folder / "socket"
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def serving(
+        self, app: web.Application, **options: Any
+    ) -> AsyncIterator[None]:
+        """Serve *app* as ``run_app`` does, the access log and all."""
+        before = asyncio.all_tasks()
+        runner = web.AppRunner(app, **options)
+        await runner.setup()
+        site: web.BaseSite
+        if self.transport == "unix":
+            site = web.UnixSite(runner, self.path)
+        else:
+            context = None
+            if self.transport == "tls":
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                self.authority.issue_cert("127.0.0.1").configure_cert(context)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        if self.transport != "unix":
+            self.port = runner.addresses[0][1]
+        try:
+            yield
+        finally:
+            await runner.cleanup()
+            await no_tasks_left(before)
+
+    def connect(self) -> socket.socket:
+        """Return a connected client, which blocks."""
+        if self.transport == "unix":
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(str(self.path))
+            return sock
+        sock = socket.create_connection(("127.0.0.1", self.port))
+        if self.transport == "tls":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self.authority.configure_trust(context)
+            return context.wrap_socket(sock, server_hostname="127.0.0.1")
+        return sock
+
+    def ask(self, path: str, mark: bytes) -> socket.socket:
+        """Return a client that has sent a GET, and has read *mark*."""
+        sock = self.connect()
+        sock.settimeout(5)
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        data = b""
+        while mark not in data:
+            more = sock.recv(65536)
+            assert more, data
+            data += more
+        return sock

@@ -11,112 +11,22 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import trustme
 from aiohttp import web
 
 from aiohttp_sse_routes import SharedRun, SSERouteTableDef
 from aiohttp_sse_routes.http.hub import HUB_KEY
 from aiohttp_sse_routes.testing import SettableClock
 
-from .helpers import RawClient, Served, app_of, no_tasks_left, until
-from .lifecycle import PROMPTLY, complaints
+from .helpers import RawClient, Served, app_of, until
+from .lifecycle import PROMPTLY, Run, Site, complaints
 
 Serve = Callable[..., Awaitable[Served]]
-Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 LAST = b"\r\n0\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """Who has signed the server's certificate."""
-    return trustme.CA()
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
-    """Run a scenario on a loop of each kind."""
-    factory: Any = asyncio.new_event_loop
-    if request.param == "uvloop":
-        factory = pytest.importorskip("uvloop").new_event_loop
-
-    def start(scenario: Scenario) -> None:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(scenario())
-
-    return start
-
-
-class Site:
-    """A served application, and how its clients reach it.
-
-    Args:
-        transport: ``tcp``, ``tls`` or ``unix``.
-        authority: Signs the certificate for ``tls``.
-        folder: Where the socket of ``unix`` is.
-    """
-
-    def __init__(self, transport: str, authority: trustme.CA, folder: Path) -> None:
-        self.transport = transport
-        self.authority = authority
-        self.path = folder / "socket"
-        self.port = 0
-
-    @contextlib.asynccontextmanager
-    async def serving(
-        self, app: web.Application, **options: Any
-    ) -> AsyncIterator[None]:
-        """Serve *app* as ``run_app`` does, the access log and all."""
-        before = asyncio.all_tasks()
-        runner = web.AppRunner(app, **options)
-        await runner.setup()
-        site: web.BaseSite
-        if self.transport == "unix":
-            site = web.UnixSite(runner, self.path)
-        else:
-            context = None
-            if self.transport == "tls":
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                self.authority.issue_cert("127.0.0.1").configure_cert(context)
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        if self.transport != "unix":
-            self.port = runner.addresses[0][1]
-        try:
-            yield
-        finally:
-            await runner.cleanup()
-            await no_tasks_left(before)
-
-    def connect(self) -> socket.socket:
-        """Return a connected client, which blocks."""
-        if self.transport == "unix":
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(self.path))
-            return sock
-        sock = socket.create_connection(("127.0.0.1", self.port))
-        if self.transport == "tls":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            self.authority.configure_trust(context)
-            return context.wrap_socket(sock, server_hostname="127.0.0.1")
-        return sock
-
-    def ask(self, path: str, mark: bytes) -> socket.socket:
-        """Return a client that has sent a GET, and has read *mark*."""
-        sock = self.connect()
-        sock.settimeout(5)
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
-        data = b""
-        while mark not in data:
-            more = sock.recv(65536)
-            assert more, data
-            data += more
-        return sock
 
 
 def leave(sock: socket.socket, how: str) -> None:
@@ -175,10 +85,9 @@ WAYS = [
 @pytest.mark.parametrize(("transport", "how"), WAYS, ids=["-".join(w) for w in WAYS])
 @pytest.mark.parametrize("path", ["/once", "/replay", "/shared"])
 def test_leaving_is_seen_within_a_second(
-    run: Callable[[Scenario], None],
+    run: Run,
     handler_cancellation: bool,
-    authority: trustme.CA,
-    tmp_path: Path,
+    site_of: Callable[[str], Site],
     transport: str,
     how: str,
     path: str,
@@ -186,7 +95,7 @@ def test_leaving_is_seen_within_a_second(
 ) -> None:
     """Whatever it travels on, whichever way it goes; and no logger has a word on it."""
     caplog.set_level(logging.DEBUG)
-    site = Site(transport, authority, tmp_path)
+    site = site_of(transport)
 
     async def scenario() -> None:
         lines: list[str] = []
@@ -220,16 +129,15 @@ def access(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "unix"])
 def test_a_stream_comes_to_its_end_on_every_transport(
-    run: Callable[[Scenario], None],
+    run: Run,
     handler_cancellation: bool,
-    authority: trustme.CA,
-    tmp_path: Path,
+    site_of: Callable[[str], Site],
     transport: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """All of a large stream arrives, its last chunk too, and the log is quiet."""
     caplog.set_level(logging.DEBUG)
-    site = Site(transport, authority, tmp_path)
+    site = site_of(transport)
     table = SSERouteTableDef()
 
     @table.sse_route("/large")

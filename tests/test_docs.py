@@ -80,14 +80,27 @@ def test_programs_are_shown_from_their_files() -> None:
 
 
 @needs_node
-def test_the_scripts_of_each_page_are_javascript(tmp_path: Path) -> None:
+def test_the_scripts_of_each_page_are_javascript() -> None:
     """Each block of JavaScript is a module without a mistake of syntax."""
-    for path in all_pages():
-        for block in blocks_of(path):
-            if block.language == "js":
-                file = tmp_path / f"{path.stem}-{block.line}.mjs"
-                file.write_text(block.text, "utf-8")
-                subprocess.run(["node", "--check", file], check=True)
+    blocks = [
+        (f"{path.relative_to(ROOT)}:{block.line}", block.text)
+        for path in all_pages()
+        for block in blocks_of(path)
+        if block.language == "js"
+    ]
+    assert len(blocks) > 10
+    subprocess.run(
+        ["node", "--no-warnings", "--experimental-vm-modules", "-e", _PARSE],
+        input=json.dumps(blocks).encode(),
+        check=True,
+    )
+
+
+_PARSE = """
+const { SourceTextModule } = require("node:vm");
+const blocks = JSON.parse(require("node:fs").readFileSync(0));
+for (const [identifier, text] of blocks) new SourceTextModule(text, { identifier });
+"""
 
 
 def test_the_links_of_the_readme_lead_somewhere() -> None:
@@ -182,7 +195,8 @@ def test_every_reason_is_in_the_reference() -> None:
         ("logging.md", "## Why a connection was closed", CloseReason),
     ):
         documented = {row[0].strip("`") for row in _table(page, heading)}
-        assert documented == set(get_args(reasons))
+        # Who is over a limit has an answer of its own, and no connection to be closed.
+        assert documented == set(get_args(reasons)) - {"limit"}
 
 
 @needs_node

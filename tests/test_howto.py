@@ -382,8 +382,9 @@ async def test_test_your_streams(run: Open, aiohttp_client: Any) -> None:
 
 async def test_move_from_aiohttp_sse(run: Open) -> None:
     """Both forms of the page tell the time."""
-    served = await (await run("docs/howto/move-from-aiohttp-sse.md")).served()
-    for path in ("/hello", "/hello2"):
+    page = await run("docs/howto/move-from-aiohttp-sse.md")
+    for path, app in (("/hello", page.apps[0]), ("/hello2", page.plain())):
+        served = await page.served(app)
         async with served.stream(path) as stream:
             assert re.search(r"\d\d:\d\d:\d\d", (await stream.next()).data)
 

@@ -29,8 +29,10 @@ from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import RawClient, Served, app_of, until
 from .lifecycle import (
+    PROMPTLY,
     Follower,
     complaints,
+    connections_of,
     hub_of,
     producers_of,
     stalled,
@@ -130,7 +132,7 @@ async def test_runs_that_wait_for_their_clients_are_ended(
 async def test_a_stalled_client_does_not_hold_the_shutdown(
     serve: Serve, clock: SettableClock
 ) -> None:
-    """Nobody waits for a transport that takes no more."""
+    """Nobody waits longer than the grace for a transport that takes no more."""
     table = SSERouteTableDef()
 
     @table.sse_route("/endless")
@@ -138,11 +140,40 @@ async def test_a_stalled_client_does_not_hold_the_shutdown(
         while True:
             yield "x" * 20_000
 
-    served = await serve(app_of(table, clock=clock))
+    served = await serve(app_of(table, clock=clock, shutdown_grace=0.1))
     await stalled(served, "/endless")
+    [connection] = connections_of(served)
     before = time.monotonic()
     await served.close()
-    assert time.monotonic() - before < 1.0
+    assert time.monotonic() - before < 1.0 + 0.1
+    await until(lambda: connection._lost, timeout=PROMPTLY)
+
+
+async def test_a_client_that_reads_slowly_has_its_last_chunk_too(
+    serve: Serve, clock: SettableClock
+) -> None:
+    """The grace is for the transports as for the generators."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/endless")
+    async def endless(request: web.Request) -> AsyncIterator[Any]:
+        while True:
+            yield "x" * 20_000
+
+    served = await serve(app_of(table, clock=clock, shutdown_grace=10))
+    follower = await stalled(served, "/endless")
+    follower.retry = None
+    before = time.monotonic()
+    closing = asyncio.create_task(served.close())
+    await until(lambda: not served.sse.connections)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    await follower.read_all()
+    await closing
+    assert follower.complete
+    assert follower.retry is not None
+    # It is not waited for longer than it takes.
+    assert time.monotonic() - before < 5
 
 
 @contextlib.asynccontextmanager

@@ -66,8 +66,8 @@ class Endpoint:
         if hub.settings.max_connections_per_client is not None:
             ask = hub.settings.client_key
             client = request.remote if ask is None else await maybe_await(ask(request))
-        # The older connection of a run leaves as the newer comes.
-        instead = hub.private.holds(brought.run)
+        # The older connection of a private run leaves as the newer comes.
+        instead = self.target.form != "shared" and hub.private.holds(brought.run)
         return hub.admit(self, settings.max_connections, client, instead=instead)
 
     async def _check_guard(self, request: web.Request, settings: RouteSettings) -> None:

@@ -31,6 +31,9 @@ from .connection import Connection
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
+_FLUSH: Final = 0.01
+"""Seconds between looks at whether those who leave have taken the end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSettings:
@@ -134,7 +137,10 @@ class Hub:
         still runs is logged by name, and is not waited for.
         """
         self.draining = True
-        for connection in tuple(self._connections):
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.shutdown_grace
+        connections = (*self._connections, *self._leaving)
+        for connection in connections:
             connection.end("shutdown", connection.farewell())
         for end in tuple(self._enders.values()):
             end()
@@ -153,10 +159,17 @@ class Hub:
             )
         if not self.released.done():
             self.released.set_result(None)
+        # What is left of the grace is for those who read slowly: no call says it.
+        while loop.time() < until and any(c.leaving for c in connections):  # noqa: ASYNC110
+            await asyncio.sleep(_FLUSH)
 
     async def close(self) -> None:
-        """Stop, behind the last stream."""
+        """Stop, behind the last stream; who has not taken its end by now is cut."""
         await self.ticker.stop()
+        for connection in self._leaving:
+            if connection.leaving:
+                connection.transport.abort()
+        self._leaving.clear()
         self.running = False
 
     # -- connections -----------------------------------------------------------------

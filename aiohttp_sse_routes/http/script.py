@@ -124,7 +124,7 @@ class RouteScript(Script):
         if not self._control_events:
             return "error", block + b"\n"
         block += control("sse-error", {"ref": ending.ref})
-        if refuses(ending) and feed.ring.head == feed.start:
+        if refuses(ending) and feed.silent:
             block += self.end_block("disconnected", place)
         return "error", block
 

@@ -110,7 +110,7 @@ class SharedVisit(Visit):
                 # Those who wait for it get what it raised as their status.
                 hub.shared.drop(key, stream)
             else:
-                if refuses(ending) and not stream.yielded:
+                if refuses(ending) and stream.feed.silent:
                     log_failure(stream.name, ending)
                     stream.feed.finish(ending)
                     hub.shared.finish(key, stream, now)

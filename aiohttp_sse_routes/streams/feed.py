@@ -179,7 +179,7 @@ class Feed:
         self.ring = ring
         self.prefix = prefix
         self.history = history
-        self.start = ring.head
+        self.start = self._first = ring.head
         self.delivered = ring.head
         self.ending: Ending | None = None
         self.own_ids = False
@@ -254,8 +254,10 @@ class Feed:
     def restart(self) -> None:
         """Forget all events: what produced them has begun anew."""
         self.flush()
-        before = self.delivered
+        before, silent = self.delivered, self.silent
         self.ring.clear(self._number(), "restarted")
+        if silent:
+            self._first = self.ring.head
         self.delivered = self.ring.head
         self._all_behind(before)
 
@@ -270,6 +272,11 @@ class Feed:
     def cursor(self, place: int) -> str:
         """Return the id of the place *place*."""
         return f"{self.prefix}{place}"
+
+    @property
+    def silent(self) -> bool:
+        """Whether no event has come yet."""
+        return self.ring.head == self._first
 
     def has_all(self, place: int) -> bool:
         """Return whether nobody at *place* misses an event that carries an id."""

@@ -113,8 +113,9 @@ class PrivateRun:
         if older is not None:
             older.replaced()
         self.waiting_since = None
-        # Whoever names a place has all before it.
-        self._acknowledged = max(self._acknowledged, min(place, self.feed.ring.head))
+        # Whoever names a place has all before it, and nothing behind it, though an
+        # older connection's kernel had acknowledged that.
+        self._acknowledged = min(place, self.feed.ring.head)
         self.feed.join(reader, place)
         self.producer.wake()
 

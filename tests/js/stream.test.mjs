@@ -1073,9 +1073,9 @@ test("a parameter that is missing, or would lead elsewhere, is refused", () => {
   assert.throws(() => sse.room(), /"room" of \/rooms\/\{room\} is missing/);
   assert.throws(
     () => sse.plain({ signal: new AbortController().signal }),
-    /options are the second/,
+    /options come second/,
   );
-  assert.throws(() => sse.plain({ headers: () => ({}) }), /options are the second/);
+  assert.throws(() => sse.plain({ headers: () => ({}) }), /options come second/);
 });
 
 test("a path with an own pattern keeps its slashes, and may be empty", () => {
