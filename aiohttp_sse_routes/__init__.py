@@ -10,6 +10,7 @@ __all__ = (
     "SSE_KEY",
     "ConfigurationError",
     "EventError",
+    "EventSourceResponse",
     "EventTooLarge",
     "NotSetUp",
     "Reconnect",
@@ -21,6 +22,7 @@ __all__ = (
     "get_sse",
     "last_event_id",
     "setup",
+    "sse_response",
     "sse_route",
 )
 
@@ -36,6 +38,7 @@ from .errors import (
     SSERoutesError,
 )
 from .event import ServerSentEvent
+from .http.imperative import EventSourceResponse, sse_response
 from .http.requests import last_event_id
 from .http.routes import SSERouteDef, SSERouteTableDef, sse_route
 from .plugin import SSE, SSE_KEY, get_sse, setup

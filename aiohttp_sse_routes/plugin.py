@@ -26,6 +26,7 @@ from .settings import (
     DEFAULTABLE,
     RouteDefaults,
     RouteSettings,
+    UnknownOption,
     check_callable,
     check_count,
     check_seconds,
@@ -291,7 +292,7 @@ def _origin_of(text: Any) -> str | None:
 def _checked_defaults(defaults: RouteDefaults) -> dict[str, Any]:
     for option in defaults:
         if option not in DEFAULTABLE:
-            raise ConfigurationError(
+            raise UnknownOption(
                 f"setup: {option!r} is not an option; route options that can be set "
                 f"for all are {', '.join(sorted(DEFAULTABLE))}"
             )

@@ -13,6 +13,7 @@ __all__ = (
     "RouteDefaults",
     "RouteOptions",
     "RouteSettings",
+    "UnknownOption",
     "check_callable",
     "check_count",
     "check_seconds",
@@ -64,6 +65,10 @@ class RouteOptions(RouteDefaults, total=False):
     shared: bool
     events: Mapping[str, type] | None
     max_connections: int | None
+
+
+class UnknownOption(ConfigurationError, TypeError):
+    """A keyword that is no option; to Python that is a TypeError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +133,7 @@ class RouteSettings:
         known = {field.name for field in fields(cls)}
         for option in options:
             if option not in known:
-                raise ConfigurationError(
+                raise UnknownOption(
                     f"{where}: there is no option {option!r}; the options are "
                     f"{', '.join(sorted(known))}"
                 )

@@ -211,6 +211,7 @@ async def test_a_newer_connection_replaces_the_older_and_the_run_goes_on(
     newer.last_event_id = older.last_event_id
     await newer.connect()
     await newer.read_until(lambda: newer.control)
+    assert hello_of(newer) == "continued"
     await older.read_all()
     assert ["replaced"] == older.ends
     assert older.complete
@@ -222,6 +223,79 @@ async def test_a_newer_connection_replaces_the_older_and_the_run_goes_on(
     assert ["finished"] == newer.ends
     assert life.closed_once_in_its_task()
     assert not life.thrown
+
+
+async def test_the_end_of_a_replaced_connection_has_its_place(
+    serve: Serve, clock: SettableClock
+) -> None:
+    """Its id is that of the last event it had, also of one that came live."""
+    queue: asyncio.Queue[str] = asyncio.Queue()
+    table = SSERouteTableDef()
+
+    @table.sse_route("/queue")
+    async def items(request: web.Request) -> AsyncIterator[Any]:
+        while True:
+            yield await queue.get()
+
+    served = await serve(app_of(table, clock=clock))
+    older, newer = Follower(served, "/queue"), Follower(served, "/queue")
+    await older.connect()
+    await older.read_until(lambda: older.control)
+    for count in range(1, 4):
+        queue.put_nowait("item")
+        await older.read_events(count)
+    newer.last_event_id = place = older.last_event_id
+    await newer.connect()
+    await older.read_all()
+    assert f"{place}.end" == older.last_event_id
+
+
+def hello_of(follower: Follower) -> str:
+    """Return how the last ``sse-hello`` has called the resumption."""
+    hellos = [data for name, data in follower.control if name == "sse-hello"]
+    resumed: str = hellos[-1]["resumed"]
+    return resumed
+
+
+async def test_a_run_that_is_followed_again_waits_for_nobody(
+    serve: Serve, clock: SettableClock
+) -> None:
+    """Though another came and left while the headers of this one were made."""
+    life = Life()
+    app = app_of(table_for(life), clock=clock, max_detached=1)
+    held: list[asyncio.Event] = []
+
+    async def hold(request: web.Request, response: web.StreamResponse) -> None:
+        if "X-Hold" in request.headers:
+            held.append(asyncio.Event())
+            await held[0].wait()
+
+    app.on_response_prepare.append(hold)
+    served = await serve(app)
+    first = Follower(served, "/replay")
+    await first.connect()
+    await first.read_events()
+    slow = await RawClient.connect(served)
+    place = f"Last-Event-ID: {first.last_event_id}"
+    await slow.get("/replay", place, "X-Hold: 1")
+    await until(lambda: held)
+    await first.connect()
+    await first.read_until(lambda: len(first.control) == 2)
+    first.sock.close()
+    await until(lambda: served.sse.detached == 1)
+    held[0].set()
+    await slow.read_until(b"sse-hello")
+    assert 0 == served.sse.detached
+    await clock.advance(60)
+    # One more that waits is no reason to close the one that is followed.
+    other = Follower(served, "/replay")
+    await other.connect()
+    await other.read_events()
+    other.sock.close()
+    await until(lambda: served.sse.detached == 1)
+    assert life.closings == 0
+    life.go.set()
+    await slow.read_until(b"finished")
 
 
 def _counting(life: Life) -> Callable[[], AsyncIterator[str]]:
@@ -565,6 +639,35 @@ async def test_what_the_finally_raises_is_logged(
     await until(lambda: not producers_of(served), timeout=PROMPTLY)
     logged = [record for record in caplog.records if record.exc_info]
     assert [ValueError] == [record.exc_info[0] for record in logged if record.exc_info]
+
+
+async def test_what_a_shared_run_raises_when_nobody_is_there_is_logged(
+    serve: Serve, clock: SettableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its only client left before it had begun: nobody gets the error as a status."""
+    go = asyncio.Event()
+    begun = asyncio.Event()
+    table = SSERouteTableDef()
+
+    @table.sse_route("/broken", shared=True)
+    async def broken(run: SharedRun) -> AsyncIterator[Any]:
+        begun.set()
+        await go.wait()
+        raise ValueError("unseen")
+        yield
+
+    served = await serve(app_of(table, clock=clock))
+    client = await RawClient.connect(served)
+    await client.get("/broken")
+    await begun.wait()
+    client.close()
+    await until(lambda: not hub_of(served).counts, timeout=PROMPTLY)
+    go.set()
+    await until(lambda: not producers_of(served), timeout=PROMPTLY)
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert ValueError is record.exc_info[0]
+    assert "broken" in record.getMessage()
 
 
 async def test_nothing_of_an_ended_run_waits_for_the_garbage_collector(

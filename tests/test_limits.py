@@ -602,8 +602,6 @@ async def test_retry_is_spread(serve: Serve, clock: SettableClock, retry: int) -
         assert statistics.stdev(told) > retry * 0.1
     elif retry <= 400:
         assert {500} == set(told)
-    else:
-        assert 500 in told
 
 
 async def test_refusals_are_spread(serve: Serve, clock: SettableClock) -> None:

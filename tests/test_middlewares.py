@@ -340,6 +340,37 @@ async def test_a_client_comes_back_to_a_run_that_a_time_limit_has_ended(
     assert ["finished"] == follower.ends
 
 
+async def test_a_client_that_comes_back_as_its_run_is_ended_is_sent_back(
+    serve: Serve, clock: SettableClock, journal: Journal
+) -> None:
+    """While its headers are made the time limit ends the run: it is told to retry."""
+    app = journal.app(clock, journal.limiting)
+    held: list[asyncio.Event] = []
+
+    async def hold(request: web.Request, response: web.StreamResponse) -> None:
+        if "Last-Event-ID" in request.headers and not held:
+            held.append(asyncio.Event())
+            await held[0].wait()
+
+    app.on_response_prepare.append(hold)
+    served = await serve(app)
+    follower = await opened(served, "/replay")
+    await gone(served, follower)
+    await follower.connect()
+    await until(lambda: held)
+    journal.limits[0].reschedule(asyncio.get_running_loop().time())
+    await until(lambda: len(journal.lines) == 2, timeout=PROMPTLY)
+    held[0].set()
+    await follower.read_all()
+    assert follower.complete
+    assert [] == follower.ends
+    journal.go.set()
+    await follower.connect()
+    await follower.read_all()
+    assert ["unknown"] == follower.gaps
+    assert ["first", "first", "last"] == follower.events
+
+
 async def test_what_a_middleware_answers_in_place_of_a_stream_is_not_sent(
     serve: Serve, clock: SettableClock
 ) -> None:

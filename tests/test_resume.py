@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -16,8 +17,10 @@ from aiohttp import web
 from aiohttp_sse_routes import (
     ServerSentEvent,
     SharedRun,
+    SSERouteDef,
     SSERouteTableDef,
     last_event_id,
+    setup,
 )
 from aiohttp_sse_routes.http.hub import HUB_KEY
 from aiohttp_sse_routes.testing import EventStream, SettableClock
@@ -349,6 +352,25 @@ async def test_a_token_of_another_application(
     place = stream.last_event_id
     response = await begin(two, f"Last-Event-ID: {place}", mark=b"sse-gap")
     assert {"reason": "unknown", "after": place} == response.data("sse-gap")
+    assert 2 == feed.begun
+    stream.drop()
+
+
+async def test_a_token_of_another_domain(serve: Serve, clock: SettableClock) -> None:
+    """Two routes at one path, of two domains, do not know each other's runs."""
+    feed = Feed()
+    app = web.Application()
+    setup(app, [], clock=clock)
+    for name in ("a", "b"):
+        sub = web.Application()
+        sub.add_routes([SSERouteDef("/x", feed, name=name, open_timeout=0)])
+        app.add_domain(f"{name}.example", sub)
+    served = await serve(app)
+    stream = await opened(served, headers={"Host": "a.example"})
+    client = await RawClient.connect(served)
+    place = f"Last-Event-ID: {stream.last_event_id}"
+    await client.send(f"GET /x HTTP/1.1\r\nHost: b.example\r\n{place}\r\n\r\n".encode())
+    await client.read_until(b"sse-gap")
     assert 2 == feed.begun
     stream.drop()
 
@@ -723,9 +745,13 @@ async def test_an_own_id_that_the_handler_does_not_ask_for(
 # -- the log of a private run ----------------------------------------------------------
 
 
-async def test_an_expired_place(serve: Serve, clock: SettableClock) -> None:
+# A block of one letter takes 45 bytes.
+@pytest.mark.parametrize("bound", [{"replay": 4}, {"replay_bytes": 4 * 45 + 20}])
+async def test_an_expired_place(
+    serve: Serve, clock: SettableClock, bound: dict[str, int]
+) -> None:
     """A place that the log has lost is a gap, and what is retained comes after it."""
-    feed, table = feeding(replay=4)
+    feed, table = feeding(**bound)
     served = await serve(app_of(table, clock=clock))
     stream = await opened(served)
     places = []
@@ -858,6 +884,60 @@ async def test_what_may_have_had_effects_is_never_run_again(
     response = await ask(served, f"/x?last_event_id={place}", method=method)
     assert {"reason": "gone"} == response.data("sse-end")
     assert 1 == feed.begun
+
+
+async def test_a_client_closes_its_run(serve: Serve, clock: SettableClock) -> None:
+    """The generated client's ``close()`` ends a run at once, by its token alone."""
+    feed, table = feeding()
+    served = await serve(app_of(table, clock=clock))
+    stream = await opened(served)
+    bodies = ["", "garbage", "\xff", UNKNOWN_RUN, UNKNOWN_LOG, "x" * 100_000]
+    for body in bodies:
+        response = await ask(
+            served, "/_sse/close", method="POST", body=body.encode("latin-1")
+        )
+        assert 204 == response.status
+    assert 0 == feed.closed
+    place = stream.last_event_id
+    response = await ask(served, "/_sse/close", method="POST", body=place.encode())
+    assert 204 == response.status
+    await until(lambda: feed.closed == 1)
+    await stream.rest()
+    assert '{"reason":"disconnected"}' == stream.control[-1].data
+    assert 0 == served.sse.detached
+    response = await begin(served, f"Last-Event-ID: {place}", mark=b"sse-gap")
+    assert {"reason": "unknown", "after": place} == response.data("sse-gap")
+    # One that waits for its client is ended as well.
+    place = response.named("sse-gap")[0]["id"]
+    await until(lambda: served.sse.detached == 1)
+    await ask(served, "/_sse/close", method="POST", body=place.encode())
+    await until(lambda: feed.closed == 2)
+    stream.drop()
+
+
+async def test_tokens_and_cursors_are_not_logged(
+    serve: Serve, clock: SettableClock, caplog: Log
+) -> None:
+    """Whoever reads the log cannot take a run over."""
+    caplog.set_level(logging.DEBUG)
+    feed, table = feeding()
+    served = await serve(app_of(table, clock=clock))
+    stream = await opened(served)
+    feed.feed("one")
+    await data(stream, 1)
+    await stream.resume()
+    await stream.next("sse-hello")
+    second = await opened(served, last_event_id=stream.last_event_id)
+    feed.feed(ValueError())
+    await second.rest()
+    await ask(served, f"/x?last_event_id={stream.last_event_id}.end")
+    token = stream.last_event_id.split(".")[2]
+    assert caplog.records
+    for record in caplog.records:
+        assert token not in record.getMessage()
+        assert token not in repr(record.__dict__)
+    stream.drop()
+    second.drop()
 
 
 async def test_max_detached(serve: Serve, clock: SettableClock) -> None:

@@ -284,6 +284,8 @@ def test_unknown_options(option: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         sse_route("/path", **options)(generator)
     tells(caught.value, "generator", repr(option), "heartbeat", "resume")
+    # As for any function that has no such keyword.
+    assert isinstance(caught.value, TypeError)
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,21 @@ async def test_another_exception_is_500(
     assert type(make()) is record.exc_info[0]
 
 
+@pytest.mark.parametrize("source", ["generator", "awaiting", "shared-awaiting"])
+async def test_a_cancellation_of_the_generators_own_is_500(
+    serve: Serve, clock: SettableClock, caplog: Log, source: str
+) -> None:
+    """Who awaited what another has cancelled has failed: its client is answered."""
+    table = table_that_refuses(source, raising(asyncio.CancelledError), [])
+    served = await serve(app_of(table, clock=clock))
+    assert 500 == (await ask(served, "/x")).status
+    await until(lambda: at_rest(served))
+    (record,) = complaints(caplog)
+    assert record.exc_info
+    assert record.exc_info[1]
+    assert isinstance(record.exc_info[1].__cause__, asyncio.CancelledError)
+
+
 @pytest.mark.parametrize("source", ["guard", "async-guard", "shared-guard"])
 @pytest.mark.parametrize(
     ("value", "status"),
@@ -310,7 +325,12 @@ async def test_each_waiting_client_has_an_answer_of_its_own(
             raise make()
         yield "again"
 
-    served = await serve(app_of(table, clock=clock))
+    async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.add("X-Signal", "once")
+
+    app = app_of(table, clock=clock)
+    app.on_response_prepare.append(on_prepare)
+    served = await serve(app)
     clients = [await RawClient.connect(served) for _ in range(3)]
     for client in clients:
         await client.get("/x")
@@ -322,6 +342,7 @@ async def test_each_waiting_client_has_an_answer_of_its_own(
             await client.read()
         response = parse_response(client.received)
         assert (status, b"") == (response.status, response.rest)
+        assert ["once"] == response.headers.getall("X-Signal")
         if status == 403:
             assert (b"nobody", "no") == (response.body, response.headers["X-Why"])
         if status == 302:

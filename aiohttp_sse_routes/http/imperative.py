@@ -66,6 +66,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
     _link: Sending | None = None
     _at_drain: weakref.WeakMethod[Any] | None = None
     _closed = False
+    _sending = 0
 
     # -- the beginning ---------------------------------------------------------------
 
@@ -167,14 +168,26 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
             ConnectionResetError: the client has left, or the stream was ended.
             RuntimeError: it is not prepared, or its end was written.
         """
-        if self._must_be_empty_body and self.prepared and not self._eof_sent:
-            raise StreamClosed(self, begun=True)
-        link = self._link if self._link is not None else self._attach()
+        link = self._link
         if link is None or self._eof_sent or not _is_bytes(data):
-            # It raises for each of these, and serves requests that are mocks.
-            await super().write(data)
+            await self._write_by_aiohttp(data)
         elif data:
             await link.put(bytes(data))
+            if link.owes_a_turn and not self._is_limited():
+                await link.breathe()
+
+    def _is_limited(self) -> bool:
+        """Tell whether this is a write of `send`, or a ping, within its time limit."""
+        return self._sending > 0 or asyncio.current_task() is self._ping_task
+
+    async def _write_by_aiohttp(self, data: bytes | bytearray | memoryview) -> None:
+        if self._must_be_empty_body and self.prepared and not self._eof_sent:
+            raise StreamClosed(self, begun=True)
+        if self._link is None and self._attach() is not None:
+            await self.write(data)
+        else:
+            # It raises for what is wrong, and it serves requests that are mocks.
+            await super().write(data)
 
     async def send(
         self,
@@ -198,13 +211,45 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
             TimeoutError: the client has taken nothing for ``send_timeout`` seconds; the
                 connection is cut.
         """
-        await super().send(data, id, event, retry)
-        if retry is not None and self._link is not None:
-            self._link.retry = retry
+        self._sending += 1
+        try:
+            await super().send(data, id, event, retry)
+        finally:
+            self._sending -= 1
+        link = self._link
+        if link is not None:
+            if retry is not None:
+                link.retry = retry
+            if link.owes_a_turn:
+                await link.breathe()
 
     def is_connected(self) -> bool:
         """Return whether it is prepared, not stopped, and the client is there."""
-        return super().is_connected() and (self._link is None or not self._link.gone)
+        if self._must_be_empty_body or (self._link is not None and self._link.gone):
+            return False
+        return super().is_connected()
+
+    async def wait(self) -> None:
+        """Return when the stream is stopped, by whomever, or the client has left.
+
+        A task that is cancelled here stops the stream.
+
+        Raises:
+            RuntimeError: it is not prepared.
+        """
+        over = self._ping_task
+        if over is None:
+            raise RuntimeError("Response is not started")
+        # Not awaited itself: its cancellation would look like this task's own, where
+        # that has been cancelled before, as by a task group.
+        if not over.done():
+            try:
+                await asyncio.wait({over})
+            except asyncio.CancelledError:
+                over.cancel()
+                raise
+        if not over.cancelled():
+            over.result()
 
     def _changed(self) -> None:
         """Learn from the connection that it is writable again, or closed."""
@@ -255,7 +300,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         if link.hub is not None:
             link.hub.forget(self._at_drain)
         if not link.leaving:
-            # Else it is closed, when the client has taken all of it or its time is over.
+            # Else it is closed, once the client has taken the rest or its time is up.
             self._restore_tcp_user_timeout()
         link.release()
         if failed:

@@ -73,9 +73,13 @@ class PrivateVisit(Visit):
             if run.reader is None:
                 self._leave_waiting(run)
             raise
-        # The log may have moved on while the headers were sent.
+        # While the headers were sent the log may have moved on, the run been ended, or
+        # another client come and gone.
+        hub.private.attached(run)
         told, gap = gap, run.resumption(place)
-        if connection is not None and gap != told and not self.settings.control_events:
+        if connection is not None and (
+            run.expired or (gap != told and not self.settings.control_events)
+        ):
             self.send_back(connection)
             connection = None
         if connection is None:

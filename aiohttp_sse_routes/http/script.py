@@ -133,7 +133,7 @@ class RouteScript(Script):
         feed = connection.feed
         if feed is None:
             return b""
-        return self.end_block("replaced", feed.cursor(connection.place))
+        return self.end_block("replaced", feed.cursor(feed.place_of(connection)))
 
     def farewell(self, connection: Connection) -> bytes:
         """See `Script.farewell`."""

@@ -93,8 +93,8 @@ class Sending(Connection):
         self.retry: float = _RETRY
         self._response = response
         self._turn = asyncio.Lock()
+        self._queue = 0
         self._room: asyncio.Future[None] | None = None
-        # What went out since the loop had its last turn from here.
         self._burst = 0
         self._burst_from = 0
         self._pinging: asyncio.Future[None] | None = None
@@ -112,21 +112,45 @@ class Sending(Connection):
         Raises:
             StreamClosed: the stream is over.
         """
-        async with self._turn:
-            if self.blocked:
+        if self.gone:
+            raise self.error()
+        if self._queue or self.blocked:
+            await self._put_in_turn(block)
+            return
+        self._burst += 1
+        self.write(block)
+        if self.blocked:
+            await self._put_in_turn(b"")
+
+    async def _put_in_turn(self, block: bytes) -> None:
+        # Whoever comes now is behind those who wait, also when there is room again.
+        self._queue += 1
+        try:
+            async with self._turn:
                 await self._wait_for_room()
-            if self.gone:
-                raise self.error()
-            self.write(block)
-            if self.blocked:
-                await self._wait_for_room()
+                if block:
+                    if self.gone:
+                        raise self.error()
+                    self.write(block)
+                    await self._wait_for_room()
                 if self.closed not in (None, "finished"):
                     raise self.error()
-        self._burst += 1
-        if self._burst >= BURST or self.sent - self._burst_from >= BATCH:
-            # Nothing above need have waited: the others on this loop get their turn.
-            self._burst, self._burst_from = 0, self.sent
-            await asyncio.sleep(0)
+        finally:
+            self._queue -= 1
+
+    @property
+    def owes_a_turn(self) -> bool:
+        """Whether much went out since the loop had its last turn from here."""
+        return self._burst >= BURST or self.sent - self._burst_from >= BATCH
+
+    async def breathe(self) -> None:
+        """Give the others on this loop their turn.
+
+        Apart from `put`, for that is under a time limit, and a turn of the loop may
+        take longer than a client is allowed.
+        """
+        self._burst, self._burst_from = 0, self.sent
+        await asyncio.sleep(0)
 
     def error(self) -> StreamClosed:
         """Return what a sender is told when the stream is over."""

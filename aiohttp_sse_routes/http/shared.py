@@ -108,6 +108,8 @@ class SharedVisit(Visit):
                 hub.shared.finish(key, stream, now)
             elif not stream.attached and not stream.yielded:
                 # Those who wait for it get what it raised as their status.
+                if not stream.holders:
+                    log_failure(stream.name, ending)
                 hub.shared.drop(key, stream)
             else:
                 if refuses(ending) and stream.feed.silent:

@@ -229,7 +229,10 @@ class Feed:
     def _hold(self, size: int) -> None:
         """Let the newest event wait for the end of the turn, or for a full batch."""
         self._held_bytes += size
-        if self._held_bytes >= BATCH or self._turn_events % BURST == 0:
+        if self._held_bytes >= BATCH:
+            # As much as a turn may have, in larger events.
+            self._turn_events = BURST
+        if self._turn_events % BURST == 0:
             self.flush()
         elif not self._held:
             self._held = True
