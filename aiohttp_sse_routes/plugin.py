@@ -54,6 +54,11 @@ class SSE:
         """How many private runs wait for their clients now."""
         return self._hub.private.waiting
 
+    @property
+    def client_url(self) -> str:
+        """Where the client is, as a page imports it: an ES module."""
+        return self._pages.client_url
+
     def url(self, route: str, /, **parts: Any) -> str:
         """Return the URL of a stream, as ``{{ sse_url(...) }}`` gives it.
 
@@ -161,7 +166,7 @@ def setup(
     app[SSE_KEY] = sse
     pages.mount()
     if settings.allow_origins:
-        sign_responses(app, settings.allow_origins)
+        sign_responses(app, settings.allow_origins, settings.prefix)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         if default_table and len(DEFAULT_TABLE) != count:
@@ -182,7 +187,7 @@ def setup(
         if settings.allow_origins:
             answer_preflights([item.route for item in found], settings.allow_origins)
         hub.open([item.endpoint.target.settings_for(hub) for item in found])
-        _report(found, pages)
+        _report(found, pages, wanted=routes is None)
         yield
         await hub.close()
 
@@ -194,8 +199,10 @@ def setup(
     return sse
 
 
-def _report(found: Found, pages: Pages) -> None:
+def _report(found: Found, pages: Pages, *, wanted: bool) -> None:
     if not found:
+        if not wanted:
+            return  # only the imperative form is used here
         _logger.warning(
             "no SSE route is mounted: decorate an async generator with "
             "@sse_route('/path') before setup(app), or give setup(app, routes=table)"

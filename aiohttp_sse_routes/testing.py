@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import itertools
 import json
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from .decoder import DecodedEvent, Decoder
+from .errors import SSERoutesError
 
 _SETTLE = 20
 
@@ -60,7 +62,7 @@ class SettableClock:
         await _settle()
 
 
-class StreamEnded(Exception):
+class StreamEnded(SSERoutesError):
     """The stream ended before what was asked for had come.
 
     Attributes:
@@ -87,8 +89,8 @@ class EventStream:
 
     Attributes:
         response: The present connection's response.
-        hello: The data of its ``sse-hello``; None until that has come.
-        events: Every event that is not one of ours, over all connections.
+        hello: The data of its ``sse-hello``; None until that has been read.
+        events: Every event that was handed over, over all connections.
         gaps: The data of each ``sse-gap``.
         control: Every event whose name begins with ``sse-``.
         last_event_id: Where the next connection begins.
@@ -117,7 +119,7 @@ class EventStream:
         self.control: list[DecodedEvent] = []
         self.retry: int | None = None
         self._options = options
-        self._waiting: list[DecodedEvent] = []
+        self._waiting: deque[DecodedEvent] = deque()
         self._decoder = Decoder()
 
     async def __aenter__(self) -> Self:
@@ -166,7 +168,7 @@ class EventStream:
         async with asyncio.timeout(timeout):
             while True:
                 while self._waiting:
-                    event = self._waiting.pop(0)
+                    event = self._hand_over()
                     wanted = event.type == type if type else not _is_control(event)
                     if wanted:
                         return event
@@ -183,9 +185,8 @@ class EventStream:
         async with asyncio.timeout(timeout):
             while await self._read():
                 pass
-        rest = [event for event in self._waiting if not _is_control(event)]
-        self._waiting.clear()
-        return rest
+        rest = [self._hand_over() for _ in range(len(self._waiting))]
+        return [event for event in rest if not _is_control(event)]
 
     def drop(self) -> None:
         """Cut the connection, as a network does; what was not read is lost."""
@@ -203,22 +204,23 @@ class EventStream:
         data = await self.response.content.readany()
         if not data:
             return False
-        for event in self._decoder.feed(data):
-            self._take(event)
-        self.last_event_id = self._decoder.last_event_id
+        self._waiting.extend(self._decoder.feed(data))
         self.retry = self._decoder.retry or self.retry
         return True
 
-    def _take(self, event: DecodedEvent) -> None:
-        self._waiting.append(event)
+    def _hand_over(self) -> DecodedEvent:
+        """Take the next event; only now is this client at its place."""
+        event = self._waiting.popleft()
+        self.last_event_id = event.last_event_id
         if not _is_control(event):
             self.events.append(event)
-            return
+            return event
         self.control.append(event)
         if event.type == "sse-hello":
             self.hello = json.loads(event.data)
         elif event.type == "sse-gap":
             self.gaps.append(json.loads(event.data))
+        return event
 
 
 def _is_control(event: DecodedEvent) -> bool:

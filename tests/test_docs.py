@@ -196,7 +196,7 @@ def test_every_reason_is_in_the_reference() -> None:
     ):
         documented = {row[0].strip("`") for row in _table(page, heading)}
         # Who is over a limit has an answer of its own, and no connection to be closed.
-        assert documented == set(get_args(reasons)) - {"limit"}
+        assert documented == set(get_args(reasons))
 
 
 @needs_node

@@ -502,6 +502,46 @@ async def test_a_client_that_leaves_while_a_signal_runs(
     assert own_error == bool(log.errors)
 
 
+@uncancelled
+async def test_a_subclass_that_goes_round_prepare(
+    serve: Serve, plugin: bool, log: Log
+) -> None:
+    """One that sends its headers by itself is told of the loss as well."""
+    seen = []
+
+    class Own(EventSourceResponse):
+        async def prepare(self, request: web.BaseRequest) -> Any:
+            if self.prepared:
+                return self._payload_writer
+            writer = await web.StreamResponse.prepare(self, request)
+            if "ping" in request.query:
+                self._ping_task = asyncio.create_task(self._ping())
+            return writer
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        resp = Own()
+        await resp.prepare(request)
+        if "ping" in request.query:
+            await resp.wait()
+        else:
+            await until(lambda: request.transport is None)
+        seen.append(resp.is_connected())
+        await resp.write(b"a")
+        return resp
+
+    app = new_app(plugin)
+    app.router.add_get("/", handler)
+    served = await serve(app)
+    for path in ("/", "/?ping"):
+        with closing(await RawClient.connect(served)) as client:
+            await client.get(path)
+            await client.read_until(b"\r\n\r\n")
+    await until(lambda: len(seen) == 2)
+    await served.close()
+    assert [False, False] == seen
+    assert [] == log.errors
+
+
 # -- slow clients --------------------------------------------------------------------
 
 
@@ -613,6 +653,34 @@ async def test_a_cancelled_sender_harms_nobody(
     )
     assert [True] == gave_up
     assert [] == log.errors
+
+
+async def test_the_end_of_a_stream_leaves_no_sender_waiting(
+    serve: Serve, plugin: bool
+) -> None:
+    """What was written goes out before the end; who had no turn is told it is late."""
+    ended = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async with sse_response(request) as resp:
+            first = await fill(resp)
+            second = asyncio.create_task(resp.send("late"))
+            await asyncio.sleep(0)
+            await resp.write_eof()
+            await first
+            with pytest.raises(ConnectionResetError):
+                await second
+        ended.set()
+        return resp
+
+    app = new_app(plugin)
+    app.router.add_get("/", handler)
+    with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
+        await client.get("/")
+        await ended.wait()
+        received = await read_to_end(client)
+    assert b"late" not in received
+    assert received.endswith(b"xxx\r\n\r\n\r\n0\r\n\r\n")
 
 
 @uncancelled
@@ -825,6 +893,7 @@ async def test_frequent_pings_hurry_nobody_else(serve: Serve) -> None:
         await client.get("/")
         await client.read_until(b": ping")
         assert isinstance(streams[0]._ping_task, asyncio.Task)
+        app[HUB_KEY].tick(app[HUB_KEY].clock.now() + 3600)
         assert 1.0 == app[HUB_KEY].ticker._interval
 
 
@@ -998,6 +1067,32 @@ async def test_a_shutdown_ends_handlers_whose_clients_have_left(
     async with asyncio.timeout(5):
         await served.runner.cleanup()
     assert ["told False"] == seen
+
+
+async def test_a_shutdown_does_not_wait_for_a_slow_client(serve: Serve) -> None:
+    """A handler that waits to send to one is told, and the grace is all it gets."""
+    seen = []
+    waiting = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async with sse_response(request) as resp:
+            task = await fill(resp)
+            waiting.set()
+            try:
+                await task
+            except ConnectionResetError:
+                seen.append("reset")
+        return resp
+
+    app = new_app(shutdown_grace=0.05)
+    app.router.add_get("/", handler)
+    served = await serve(app)
+    with closing(await RawClient.connect(served, rcvbuf=4096)) as client:
+        await client.get("/")
+        await waiting.wait()
+        async with asyncio.timeout(5):
+            await served.runner.cleanup()
+    assert ["reset"] == seen
 
 
 async def test_a_shutdown_leaves_a_handler_its_grace(serve: Serve) -> None:

@@ -412,8 +412,7 @@ async def test_the_older_of_two_tabs_is_replaced(
     assert end.id.endswith(".end")
     await until(lambda: served.sse.connections == 1)
     feed.feed("three")
-    await newer.next()
-    assert "three" == newer.events[-1].data
+    assert ["two", "three"] == await data(newer, 2)
     assert 204 == (await older.resume()).status
     assert (1, 0) == (feed.begun, feed.closed)
     older.drop()

@@ -27,7 +27,6 @@ CloseReason = Literal[
     "finished",
     "gap",
     "lifetime",
-    "limit",
     "reconnect",
     "replaced",
     "shutdown",

@@ -20,12 +20,17 @@ _EXPOSED: Final = "SSE-Resume, Retry-After"
 _MAX_AGE: Final = "600"
 
 
-def sign_responses(app: web.Application, origins: Sequence[str]) -> None:
-    """Let pages of *origins* read the streams of *app* and its sub-applications."""
+def sign_responses(app: web.Application, origins: Sequence[str], prefix: str) -> None:
+    """Let pages of *origins* read the streams of *app* and its sub-applications.
+
+    The client's files below *prefix* too: a browser loads a module of another origin
+    only so.
+    """
     allowed = frozenset(origins)
 
     async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
-        if endpoint_of(request.match_info.route) is not None:
+        stream = endpoint_of(request.match_info.route) is not None
+        if stream or request.path.startswith(prefix + "/"):
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
             _sign(request, response, allowed)
 

@@ -135,10 +135,10 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
     def _attach(self) -> Sending | None:
         """Stand between transport and aiohttp; None where that is not possible."""
         request = self._req
-        if request is None or self._must_be_empty_body:
+        transport = request.transport if request is not None else None
+        if request is None or transport is None or self._must_be_empty_body:
             return None
-        transport = request.transport
-        if transport is None or not _is_real(transport):
+        if not _is_real(transport):
             return None
         hub = _running_hub(request)
         link = Sending(transport, self, chunked=request.version >= (1, 1), hub=hub)
@@ -181,7 +181,10 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         return self._sending > 0 or asyncio.current_task() is self._ping_task
 
     async def _write_by_aiohttp(self, data: bytes | bytearray | memoryview) -> None:
-        if self._must_be_empty_body and self.prepared and not self._eof_sent:
+        request = self._req
+        if request is not None and (
+            self._must_be_empty_body or request.transport is None
+        ):
             raise StreamClosed(self, begun=True)
         if self._link is None and self._attach() is not None:
             await self.write(data)

@@ -149,7 +149,7 @@ class SSERouteDef(web.AbstractRouteDef):
             )
 
 
-class SSERouteTableDef(Sequence[web.AbstractRouteDef]):
+class SSERouteTableDef(Sequence["SSERouteDef"]):
     """A table of routes that a decorator fills, as `aiohttp.web.RouteTableDef`.
 
     Give it to ``setup(app, routes=table)``, ``app.add_routes(table)`` or, on a
