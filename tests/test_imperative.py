@@ -433,6 +433,55 @@ async def test_a_group_with_another_error_in_it_stays_one(
     assert isinstance(seen[0].exceptions[0], Oops)
 
 
+@pytest.mark.parametrize("kind", ["plain", "stream", "group"])
+async def test_a_handler_that_sends_to_another_client_has_failed(
+    serve: Serve, plugin: bool, log: Log, kind: str
+) -> None:
+    """The loss of a client excuses its own handler: another is answered with 500."""
+    streams: list[EventSourceResponse] = []
+    stay = asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        async with sse_response(request) as resp:
+            streams.append(resp)
+            try:
+                await stay.wait()
+            finally:
+                await asyncio.shield(asyncio.ensure_future(stay.wait()))
+        return resp
+
+    async def say(request: web.Request) -> web.StreamResponse:
+        if kind == "plain":
+            await streams[0].send("a")
+            return web.Response()
+        async with sse_response(request) as resp, asyncio.TaskGroup() as group:
+            await resp.send("a")
+            if kind == "group":
+                group.create_task(streams[0].send("a"))
+        await streams[0].send("a")
+        return resp
+
+    app = new_app(plugin)
+    app.router.add_get("/", stream)
+    app.router.add_get("/say", say)
+    served = await serve(app)
+    with closing(await RawClient.connect(served)) as client:
+        await client.get("/")
+        await client.read_until(b"\r\n\r\n")
+        await until(lambda: streams)
+    await until(lambda: not streams[0].is_connected())
+    with closing(await RawClient.connect(served)) as client:
+        await client.get("/say")
+        received = await client.read_all()
+    stay.set()
+    assert ["Error handling request from 127.0.0.1"] == log.errors
+    if kind == "plain":
+        assert received.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert received.endswith(b"\r\n\r\n500: Internal Server Error")
+    else:
+        assert received.endswith(b"data: a\r\n\r\n\r\n")
+
+
 @uncancelled
 @pytest.mark.parametrize("by_hand", [False, True], ids=["block", "by-hand"])
 async def test_a_client_that_left_before_the_stream(

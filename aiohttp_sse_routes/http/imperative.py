@@ -86,7 +86,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
                 raise asyncio.CancelledError
             return self._payload_writer
         if transport is None or (_is_real(transport) and transport.is_closing()):
-            raise StreamClosed(self, begun=False)
+            raise StreamClosed(self, request, begun=False)
         if request.version < (1, 1):
             # Without chunks the end of the body is the end of the connection.
             self.headers.pop(hdrs.CONNECTION, None)
@@ -97,7 +97,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         except BaseException as exc:
             self._restore_tcp_user_timeout()
             if isinstance(exc, ConnectionError) and request.transport is None:
-                raise StreamClosed(self, begun=False) from None
+                raise StreamClosed(self, request, begun=False) from None
             raise
         if request.version >= (1, 1):
             self.enable_chunked_encoding()
@@ -141,7 +141,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         if not _is_real(transport):
             return None
         hub = _running_hub(request)
-        link = Sending(transport, self, chunked=request.version >= (1, 1), hub=hub)
+        link = Sending(transport, self, request, hub=hub)
         self._link = link
         link.on_resume = self._changed
         if hub is not None and link.closed is None:
@@ -185,7 +185,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         if request is not None and (
             self._must_be_empty_body or request.transport is None
         ):
-            raise StreamClosed(self, begun=True)
+            raise StreamClosed(self, request, begun=True)
         if self._link is None and self._attach() is not None:
             await self.write(data)
         else:
@@ -324,9 +324,24 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
     ) -> None:
         """Stop the pings; the handler has still to return the response."""
         await super().__aexit__(exc_type, exc, traceback)
-        if isinstance(exc, BaseExceptionGroup) and (only := _only_closed(exc)):
-            # From a task group: nothing has failed there but this stream's sends.
-            raise only from exc
+        if isinstance(exc, BaseExceptionGroup):
+            only = self._only_closed(exc)
+            if only is not None:
+                # From a task group: nothing has failed there but sends to this client.
+                raise only from exc
+
+    def _only_closed(self, group: BaseExceptionGroup[Any]) -> StreamClosed | None:
+        def is_own(exc: BaseException) -> bool:
+            return isinstance(exc, StreamClosed) and exc.stream is self
+
+        found, other = group.split(is_own)
+        if other is not None:
+            return None
+        one: BaseException | None = found
+        while isinstance(one, BaseExceptionGroup):
+            one = one.exceptions[0]
+        assert isinstance(one, StreamClosed)
+        return one
 
     def _drained(self) -> None:
         """Learn that the application shuts down; the stream was ended before."""
@@ -437,16 +452,6 @@ def _is_real(transport: asyncio.Transport) -> bool:
     """
     get_protocol = getattr(transport, "get_protocol", None)
     return get_protocol is not None and isinstance(get_protocol(), asyncio.Protocol)
-
-
-def _only_closed(group: BaseExceptionGroup[Any]) -> StreamClosed | None:
-    closed, other = group.split(StreamClosed)
-    if other is not None:
-        return None
-    inner: BaseException | None = closed
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    return inner if isinstance(inner, StreamClosed) else None
 
 
 def _log(request: web.BaseRequest, event: str, text: str, **more: Any) -> None:

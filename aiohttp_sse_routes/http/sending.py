@@ -37,16 +37,27 @@ class StreamClosed(ClientConnectionResetError, web.HTTPException):
 
     Args:
         stream: The response.
+        request: What it answers. To the handler of another request, which has sent to
+            this stream, it is an error like any.
         begun: Whether its headers were sent; else the log gets a status of our own.
     """
 
     status_code = 499
     empty_body = True
 
-    def __init__(self, stream: aiohttp_sse.EventSourceResponse, *, begun: bool) -> None:
+    def __init__(
+        self,
+        stream: aiohttp_sse.EventSourceResponse,
+        request: web.BaseRequest,
+        *,
+        begun: bool,
+    ) -> None:
         web.HTTPException.__init__(self, reason="Client Closed Request")
         OSError.__init__(self, "Cannot write to closing transport")
         self.stream = stream
+        # A clone of a request has the same.
+        self._writer = request.writer
+        self._answers = False
         if begun:
             self.set_status(stream.status, stream.reason)
         self.force_close()
@@ -54,15 +65,27 @@ class StreamClosed(ClientConnectionResetError, web.HTTPException):
     @property
     def body_length(self) -> int:
         """What the access log says was sent."""
-        return self.stream.body_length
+        return super().body_length if self._answers else self.stream.body_length
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send nothing: the headers went out, or there is nobody to get them."""
-        return None
+        if request.writer is self._writer:
+            return None
+        request.protocol.log_exception(
+            "Error handling request from %s", request.remote, exc_info=self
+        )
+        if request.writer.output_size > 0:
+            raise ConnectionError("another answer has begun")
+        self._answers = True
+        self.set_status(500)
+        self.text = f"{self.status}: {self.reason}"
+        return await super().prepare(request)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End the stream, which gives the transport back."""
-        if self.stream.prepared:
+        if self._answers:
+            await super().write_eof(data)
+        elif self.stream.prepared:
             await self.stream.write_eof()
 
 
@@ -72,7 +95,7 @@ class Sending(Connection):
     Args:
         transport: The client's.
         response: The stream.
-        chunked: Whether the body is chunked.
+        request: What it answers.
         hub: The application's; None without our plugin.
 
     Attributes:
@@ -83,15 +106,17 @@ class Sending(Connection):
         self,
         transport: asyncio.Transport,
         response: aiohttp_sse.EventSourceResponse,
+        request: web.BaseRequest,
         *,
-        chunked: bool,
         hub: Hub | None,
     ) -> None:
         now = hub.clock.now() if hub is not None else 0.0
+        chunked = request.version >= (1, 1)
         super().__init__(transport, chunked=chunked, script=None, now=now)
         self.hub = hub
         self.retry: float = _RETRY
         self._response = response
+        self._request = request
         self._turn = asyncio.Lock()
         self._queue = 0
         self._room: asyncio.Future[None] | None = None
@@ -154,7 +179,7 @@ class Sending(Connection):
 
     def error(self) -> StreamClosed:
         """Return what a sender is told when the stream is over."""
-        return StreamClosed(self._response, begun=True)
+        return StreamClosed(self._response, self._request, begun=True)
 
     def wake(self) -> None:
         """Let whoever waits for the client look again."""
