@@ -97,6 +97,22 @@ async def test_a_class_of_aiohttp_sse_is_taken(serve: Serve) -> None:
     assert (200, b"data: a\r\n\r\n") == await (await serve(app)).get("/")
 
 
+async def test_a_stopped_stream_is_not_connected(serve: Serve, plugin: bool) -> None:
+    """That shows at once, before the ping task has had its turn."""
+    seen = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async with sse_response(request) as resp:
+            resp.stop_streaming()
+            seen.append(resp.is_connected())
+        return resp
+
+    app = new_app(plugin)
+    app.router.add_get("/", handler)
+    await (await serve(app)).get("/")
+    assert [False] == seen
+
+
 # -- the disconnect ------------------------------------------------------------------
 
 

@@ -66,6 +66,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
     _link: Sending | None = None
     _at_drain: weakref.WeakMethod[Any] | None = None
     _closed = False
+    _stopped = False
     _sending = 0
 
     # -- the beginning ---------------------------------------------------------------
@@ -228,9 +229,19 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
 
     def is_connected(self) -> bool:
         """Return whether it is prepared, not stopped, and the client is there."""
-        if self._must_be_empty_body or (self._link is not None and self._link.gone):
+        if self._stopped or (self._link is not None and self._link.gone):
             return False
         return super().is_connected()
+
+    def stop_streaming(self) -> None:
+        """End the pings and what waits for the stream; its body can still be sent.
+
+        Raises:
+            RuntimeError: it is not prepared.
+        """
+        super().stop_streaming()
+        # The task has its turn for that only later.
+        self._stopped = True
 
     async def wait(self) -> None:
         """Return when the stream is stopped, by whomever, or the client has left.
@@ -249,7 +260,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
             try:
                 await asyncio.wait({over})
             except asyncio.CancelledError:
-                over.cancel()
+                self.stop_streaming()
                 raise
         if not over.cancelled():
             over.result()
