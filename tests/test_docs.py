@@ -21,7 +21,7 @@ from aiohttp_sse_routes.http.connection import CloseReason
 from aiohttp_sse_routes.http.routes import _MEANINGLESS
 from aiohttp_sse_routes.http.script import EndReason
 from aiohttp_sse_routes.settings import DEFAULTABLE, RouteSettings
-from aiohttp_sse_routes.streams.feed import GapReason
+from aiohttp_sse_routes.streams.reader import GapReason
 
 from .helpers import Served
 from .pages import DOCS, ROOT, Page, all_pages, blocks_of

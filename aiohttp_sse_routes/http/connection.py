@@ -15,8 +15,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
-from ..streams.feed import Ending, GapReason
+from ..streams.ending import Ending
 from ..streams.private import PacedReader
+from ..streams.reader import GapReason
 from ..wire import COMMENT, LAST_CHUNK, frame, unframe
 from .sockets import STALL, Options, unacknowledged
 

@@ -23,10 +23,10 @@ from ..logs.memory import MemoryLog
 from ..serialize import Dumps
 from ..settings import RouteSettings
 from ..streams.clock import Clock, MonotonicClock, Ticker
-from ..streams.feed import Turns
 from ..streams.private import PrivateRuns
 from ..streams.producer import Producer
 from ..streams.shared import SharedRuns
+from ..streams.turns import Turns
 from .connection import Connection
 
 _logger = logging.getLogger("aiohttp_sse_routes")

@@ -13,8 +13,9 @@ from collections.abc import Hashable
 
 from aiohttp import hdrs, web
 
-from ..streams.feed import Ending, GapReason
+from ..streams.ending import Ending
 from ..streams.private import PrivateRun
+from ..streams.reader import GapReason
 from .connection import Connection
 from .handler import maybe_await
 from .requests import QUERY_NAMES, Brought, consulted

@@ -22,7 +22,8 @@ from typing import Final, Literal
 from aiohttp import web
 
 from ..cursor import has_our_format
-from ..streams.feed import Ending, GapReason
+from ..streams.ending import Ending
+from ..streams.reader import GapReason
 from ..wire import control, retry_line
 from .connection import CloseReason, Connection, Script
 

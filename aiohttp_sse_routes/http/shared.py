@@ -14,8 +14,9 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from ..streams.feed import Ending, GapReason
+from ..streams.ending import Ending
 from ..streams.producer import Producer
+from ..streams.reader import GapReason
 from ..streams.shared import SharedRun, SharedStream
 from .requests import Brought
 from .script import Resumed, refuses

@@ -17,8 +17,10 @@ from typing import Final, Literal
 from aiohttp import web
 
 from ..settings import RouteSettings
-from ..streams.feed import Ending, Feed, GapReason
+from ..streams.ending import Ending
+from ..streams.feed import Feed
 from ..streams.producer import Producer
+from ..streams.reader import GapReason
 from .connection import Connection
 from .handler import Target
 from .hub import Hub, Slot

@@ -11,21 +11,18 @@ call of ``transport.write`` with bytes that are the same for all.
 
 from __future__ import annotations
 
-__all__ = ("Ending", "Feed", "GapReason", "Reader", "Standing", "Turns")
+__all__ = ("BATCH", "BURST", "Feed")
 
 import asyncio
-import enum
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from secrets import token_hex
-from typing import Final, Literal
+from typing import Final
 
 from ..logs.ring import Lost, Ring
 from ..wire import Body, frame, join
-
-GapReason = Literal["expired", "slow", "unknown", "reset", "restarted"]
-"""Why events were lost, as a client is told."""
+from .ending import Ending
+from .reader import GapReason, Reader, Standing
+from .turns import Turns
 
 BATCH: Final = 65_536
 """The most bytes that are joined to one write: asyncio's own high-water mark, above
@@ -39,115 +36,6 @@ SLICE: Final = 0.005
 other requests wait as long."""
 
 _CHECK_EVERY: Final = 64
-
-
-class Standing(enum.Enum):
-    """How a reader stands to its feed."""
-
-    OUT = "out"
-    LIVE = "live"
-    BEHIND = "behind"
-    PAUSED = "paused"
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a producer ended.
-
-    Attributes:
-        kind: ``finished``: it came to its end; ``failed``: it raised; ``reconnect``: it
-            raised `Reconnect`; ``stopped``: it was told to stop.
-        error: What it raised.
-        after: Seconds, for ``reconnect``.
-        ref: What a client is told of a failure, and the log says with it.
-    """
-
-    kind: Literal["finished", "failed", "reconnect", "stopped"]
-    error: BaseException | None = None
-    after: float = 0.0
-    ref: str = field(default_factory=lambda: token_hex(4))
-
-
-class Reader:
-    """A place in a feed, and a way to write to whoever reads there.
-
-    A subclass gives ``send`` and the two ``on_`` methods, and calls `paused` and
-    `resumed` as its transport does.
-    """
-
-    feed: Feed | None = None
-    place: int = 0
-    standing: Standing = Standing.OUT
-    blocked: bool = False
-    sent: int = 0
-    joined_live_at: int = 0
-    send: Callable[[bytes], object]
-    """Write one frame at once; it may call `paused` before it returns."""
-
-    @property
-    def total(self) -> int:
-        """Return how many bytes were written in all; a delivery counts once a feed."""
-        if self.standing is Standing.LIVE and self.feed is not None:
-            return self.sent + self.feed.written - self.joined_live_at
-        return self.sent
-
-    def on_gap(self, reason: GapReason, after: int, place: int) -> bool:
-        """Tell that events after *after* are lost and it goes on from *place*.
-
-        Returns:
-            Whether the reader goes on; False if it has left.
-        """
-        raise NotImplementedError
-
-    def on_ending(self, ending: Ending) -> None:
-        """Learn that the log has ended and all of it was written."""
-        raise NotImplementedError
-
-    def paused(self) -> None:
-        """Note that the transport takes no more."""
-        self.blocked = True
-        if self.feed is not None:
-            self.feed.pause(self)
-
-    def resumed(self) -> None:
-        """Note that the transport takes more again."""
-        self.blocked = False
-        if self.feed is not None:
-            self.feed.resume(self)
-
-
-class Turns:
-    """The turns of the event loop, as all feeds of an application see them.
-
-    The first event that a feed gets in a turn leaves at once, further ones wait for
-    the turn's end. One callback tells it to all feeds: one each would cost as much as
-    the rest of a delivery.
-    """
-
-    __slots__ = ("_ending", "_loop", "_waiting", "number")
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._loop = asyncio.get_running_loop()
-        self._ending = False
-        self._waiting: deque[Feed] = deque()
-
-    def note(self) -> int:
-        """See to it that the present turn ends; return its number."""
-        if not self._ending:
-            self._ending = True
-            self._loop.call_soon(self._end)
-        return self.number
-
-    def wait(self, feed: Feed) -> None:
-        """Flush *feed* at the end of this turn."""
-        self._waiting.append(feed)
-
-    def _end(self) -> None:
-        self._ending = False
-        self.number += 1
-        for _ in range(len(self._waiting)):
-            self._waiting.popleft().flush()
 
 
 class Feed:
@@ -236,7 +124,7 @@ class Feed:
             self.flush()
         elif not self._held:
             self._held = True
-            self._turns.wait(self)
+            self._turns.at_end(self.flush)
 
     @property
     def burst(self) -> int:
@@ -322,11 +210,6 @@ class Feed:
     def place_of(self, reader: Reader) -> int:
         """Return the number of the last entry written to *reader*."""
         return self.delivered if reader.standing is Standing.LIVE else reader.place
-
-    @property
-    def readers_live(self) -> int:
-        """How many readers have all there is."""
-        return len(self._live)
 
     # -- delivery ------------------------------------------------------------------
 

@@ -16,8 +16,11 @@ from typing import Any
 from ..cursor import Cursor, new_token
 from ..logs.ring import Ring
 from ..wire import Body
-from .feed import BURST, Ending, Feed, GapReason, Reader, Turns
+from .ending import Ending
+from .feed import BURST, Feed
 from .producer import Producer
+from .reader import GapReason, Reader
+from .turns import Turns
 
 
 class PacedReader(Reader):

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from ..errors import EventError
-from .feed import Ending
+from .ending import Ending
 
 _FIRST_LOOK: Final = 0.001
 _LAST_LOOK: Final = 0.1

@@ -17,8 +17,11 @@ from ..cursor import Cursor
 from ..errors import EventError
 from ..logs.memory import MemoryLog
 from ..wire import Body
-from .feed import BURST, Ending, Feed, GapReason, Turns
+from .ending import Ending
+from .feed import BURST, Feed
 from .producer import Producer
+from .reader import GapReason
+from .turns import Turns
 
 FIRST_DELAY: Final = 1.0
 LAST_DELAY: Final = 60.0

@@ -1,0 +1,106 @@
+"""A place in a log, and a way to write to whoever reads there.
+
+Law: a reader knows its source by what it asks of it alone: one feed now, or whatever
+else can say what comes after a place.
+"""
+
+from __future__ import annotations
+
+__all__ = ("GapReason", "Reader", "Source", "Standing")
+
+import enum
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from .ending import Ending
+
+GapReason = Literal["expired", "slow", "unknown", "reset", "restarted"]
+"""Why events were lost, as a client is told."""
+
+
+class Standing(enum.Enum):
+    """How a reader stands to its feed."""
+
+    OUT = "out"
+    LIVE = "live"
+    BEHIND = "behind"
+    PAUSED = "paused"
+
+
+class Source(Protocol):
+    """What a reader follows.
+
+    Attributes:
+        delivered: The place of all live readers.
+        written: Bytes written to each live reader since the source began.
+    """
+
+    delivered: int
+    written: int
+
+    @property
+    def silent(self) -> bool:
+        """Whether no event has come yet."""
+
+    def cursor(self, place: int) -> str:
+        """Return the id of the place *place*."""
+
+    def place_of(self, reader: Reader) -> int:
+        """Return the number of the last entry written to *reader*."""
+
+    def pause(self, reader: Reader) -> None:
+        """Write no more to *reader* until `resume`."""
+
+    def resume(self, reader: Reader) -> None:
+        """Let *reader* read on, if it was paused."""
+
+    def leave(self, reader: Reader) -> None:
+        """Forget *reader*; its place is where it was."""
+
+
+class Reader:
+    """A place in a feed, and a way to write to whoever reads there.
+
+    A subclass gives ``send`` and the two ``on_`` methods, and calls `paused` and
+    `resumed` as its transport does.
+    """
+
+    feed: Source | None = None
+    place: int = 0
+    standing: Standing = Standing.OUT
+    blocked: bool = False
+    sent: int = 0
+    joined_live_at: int = 0
+    send: Callable[[bytes], object]
+    """Write one frame at once; it may call `paused` before it returns."""
+
+    @property
+    def total(self) -> int:
+        """Return how many bytes were written in all; a delivery counts once a feed."""
+        if self.standing is Standing.LIVE and self.feed is not None:
+            return self.sent + self.feed.written - self.joined_live_at
+        return self.sent
+
+    def on_gap(self, reason: GapReason, after: int, place: int) -> bool:
+        """Tell that events after *after* are lost and it goes on from *place*.
+
+        Returns:
+            Whether the reader goes on; False if it has left.
+        """
+        raise NotImplementedError
+
+    def on_ending(self, ending: Ending) -> None:
+        """Learn that the log has ended and all of it was written."""
+        raise NotImplementedError
+
+    def paused(self) -> None:
+        """Note that the transport takes no more."""
+        self.blocked = True
+        if self.feed is not None:
+            self.feed.pause(self)
+
+    def resumed(self) -> None:
+        """Note that the transport takes more again."""
+        self.blocked = False
+        if self.feed is not None:
+            self.feed.resume(self)
