@@ -11,11 +11,13 @@ __all__ = ("Dumps", "serialize", "to_json")
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from .errors import EventError
+
+_NUL: Final = "data holds NUL, which some browsers drop: send it as JSON"
 
 Dumps = Callable[[Any], "str | bytes"]
 """Turns a value into JSON text; `setup(dumps=...)` takes one."""
@@ -28,16 +30,24 @@ def serialize(value: Any, dumps: Dumps | None = None) -> tuple[bytes, bool]:
         EventError: the value cannot be sent.
     """
     if isinstance(value, str):
-        return _checked(_encoded(value)), False
-    if isinstance(value, (bytes, bytearray)):
-        return _checked(_utf8(value)), False
+        data = _encoded(value)
+    elif isinstance(value, (bytes, bytearray)):
+        data = _utf8(value)
+    else:
+        return _json(value, dumps), True
+    if b"\0" in data:
+        raise EventError(_NUL)
+    return data, False
+
+
+def _json(value: Any, dumps: Dumps | None) -> bytes:
     if dumps is None:
-        return to_json(value), True
+        return to_json(value)
     text = dumps(value)
     if isinstance(text, str):
-        return _checked(_encoded(text)), True
+        return _checked(_encoded(text))
     if isinstance(text, (bytes, bytearray)):
-        return _checked(_utf8(text)), True
+        return _checked(_utf8(text))
     raise EventError(
         f"dumps returned {type(text).__name__} for {_kind(value)}: it must return "
         "str or bytes"
@@ -132,7 +142,7 @@ def _utf8(data: bytes | bytearray) -> bytes:
 
 def _checked(data: bytes) -> bytes:
     if b"\0" in data:
-        raise EventError("data holds NUL, which some browsers drop: send it as JSON")
+        raise EventError(_NUL)
     return data
 
 

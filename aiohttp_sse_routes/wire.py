@@ -56,7 +56,6 @@ class Body(NamedTuple):
 
 def encode(
     value: Any,
-    *,
     name: str | None = None,
     dumps: Dumps | None = None,
     limit: int | None = None,

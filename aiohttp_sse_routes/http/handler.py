@@ -74,7 +74,8 @@ class Target:
         """Return what makes the bodies of yielded values."""
         dumps, limit = hub.settings.dumps, hub.settings.max_event_bytes
         if not settings.events:
-            return functools.partial(encode, dumps=dumps, limit=limit)
+            # By place: this is each event's way, and keywords cost.
+            return lambda value: encode(value, None, dumps, limit)
         names = {kind: name for name, kind in settings.events.items()}
 
         def named(value: Any) -> Body:

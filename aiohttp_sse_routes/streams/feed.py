@@ -217,6 +217,10 @@ class Feed:
         """Write *chunk*, which is all up to *through*, to the live readers."""
         before, self.delivered = self.delivered, through
         self.written += len(chunk)
+        if len(self._live) == 1:
+            (send,) = self._live.values()
+            send(chunk)
+            return
         if len(self._live) <= _CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.
             for send in tuple(self._live.values()):

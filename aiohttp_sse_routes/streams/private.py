@@ -145,13 +145,14 @@ class PrivateRun:
     def _emit(self, item: Any) -> bool:
         if item is None:
             return True
-        size = self.feed.append(self._encode(item))
+        feed = self.feed
+        size = feed.append(self._encode(item))
         self._events_left -= 1
         self._bytes_left -= size
-        ring = self.feed.ring
-        ring.trim(min(self._acknowledged, self.feed.delivered))
+        through, written = self._acknowledged, feed.delivered
+        feed.ring.trim(min(written, through))
         # A generator that never awaits would starve everybody else.
-        return self.feed.burst >= BURST
+        return self._events_left < 0 or self._bytes_left < 0 or feed.burst >= BURST
 
     def _has_reader(self) -> bool:
         return self.reader is not None

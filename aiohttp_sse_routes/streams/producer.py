@@ -45,8 +45,9 @@ class Producer:
 
     Args:
         iterator: What the handler returned.
-        emit: Takes an item; returns whether the loop must get a turn now. What it
-            raises ends the generator as failed.
+        emit: Takes an item; returns whether the generator is to rest before the next:
+            the loop must get a turn, or there is no room. What it raises ends the
+            generator as failed.
         has_room: Says whether the next item may be asked for.
         can_wait: Says whether room may come by itself, and is worth a look.
         on_end: Told, once, how it ended.
@@ -150,28 +151,28 @@ class Producer:
             thrown = None
             if self._stopping:
                 break
-            turn_due = self._hand_over(item)
             try:
-                if turn_due:
+                rest_due = self._emit(item)
+            except EventError as exc:
+                exc.add_note(f"yielded by {self.name}{_line_of(self._iterator)}")
+                raise
+            finally:
+                if not self.yielded:
+                    self.yielded = True
+                    self._open()
+            if rest_due:
+                try:
                     await asyncio.sleep(0)
-                if not self._has_room():
                     await self._wait_for_room()
-            except asyncio.CancelledError as exc:
-                if self._stopping:
-                    raise
-                thrown = exc
+                except asyncio.CancelledError as exc:
+                    if self._stopping:
+                        raise
+                    thrown = exc
         return Ending("stopped")
 
-    def _hand_over(self, item: Any) -> bool:
-        self.yielded = True
-        try:
-            turn_due = self._emit(item)
-        except EventError as exc:
-            exc.add_note(f"yielded by {self.name}{_line_of(self._iterator)}")
-            raise
+    def _open(self) -> None:
         if not self.opened.done():
             self.opened.set_result(None)
-        return turn_due
 
     async def _throw(self, exc: asyncio.CancelledError) -> Any:
         throw = getattr(self._iterator, "athrow", None)
@@ -225,8 +226,7 @@ class Producer:
         # A task that is cancelled before its first step has run nothing at all.
         ending = self.ending = self.ending or Ending("stopped")
         self._on_end(ending)
-        if not self.opened.done():
-            self.opened.set_result(None)
+        self._open()
 
 
 def _line_of(iterator: object) -> str:
