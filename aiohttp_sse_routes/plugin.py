@@ -187,7 +187,7 @@ def setup(
         if settings.allow_origins:
             answer_preflights([item.route for item in found], settings.allow_origins)
         hub.open([item.endpoint.target.settings_for(hub) for item in found])
-        _report(found, pages, wanted=routes is None)
+        _report(found, pages)
         yield
         await hub.close()
 
@@ -199,10 +199,8 @@ def setup(
     return sse
 
 
-def _report(found: Found, pages: Pages, *, wanted: bool) -> None:
+def _report(found: Found, pages: Pages) -> None:
     if not found:
-        if not wanted:
-            return  # only the imperative form is used here
         _logger.warning(
             "no SSE route is mounted: decorate an async generator with "
             "@sse_route('/path') before setup(app), or give setup(app, routes=table)"

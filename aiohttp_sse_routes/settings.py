@@ -289,7 +289,7 @@ def _events(where: str, value: Any) -> None:
             f"{where}={value!r} must map event names to types, as {{'price': Price}}"
         )
     for name, kind in value.items():
-        if not isinstance(name, str) or any(c in name for c in "\r\n\0"):
+        if not isinstance(name, str) or not name or any(c in name for c in "\r\n\0"):
             raise ConfigurationError(f"{where}: {name!r} is not an event name")
         if name.startswith("sse-"):
             raise ConfigurationError(

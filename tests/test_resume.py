@@ -1376,7 +1376,7 @@ async def test_a_failed_shared_run_that_nobody_follows_is_dropped(
 async def test_a_client_that_comes_while_a_run_waits_to_begin_again(
     serve: Serve, clock: SettableClock, caplog: Log
 ) -> None:
-    """It waits too; nothing was lost to who comes back at the last place till then."""
+    """It waits too, and is told no gap: only who had part of the failed run has one."""
     feed, table = feeding(shared=True)
     served = await serve(app_of(table, clock=clock))
     stream = await opened(served)
@@ -1390,12 +1390,18 @@ async def test_a_client_that_comes_while_a_run_waits_to_begin_again(
     fresh = await opened(served)
     assert "fresh" == resumed(fresh)
     await clock.advance(1)
-    for one in (stream, fresh):
-        await one.next("sse-gap")
-        assert ["restarted"] == [gap["reason"] for gap in one.gaps]
+    await stream.next("sse-gap")
+    assert ["restarted"] == [gap["reason"] for gap in stream.gaps]
     feed.feed("two")
     for one in (stream, fresh):
         assert ["two"] == await data(one, 1)
+    assert not fresh.gaps
+    feed.feed(ValueError())
+    await until(lambda: 2 == len(caplog.records))
+    await clock.advance(2)
+    for one in (stream, fresh):
+        await one.next("sse-gap")
+        assert "restarted" == one.gaps[-1]["reason"]
         one.drop()
 
 

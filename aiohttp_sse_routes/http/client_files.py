@@ -140,24 +140,28 @@ def own_patterns(pattern: str) -> tuple[str, ...]:
 def compact(source: str) -> str:
     """Return JavaScript without comments and without spaces that separate nothing.
 
-    A line end goes only where a statement cannot end, or has ended with a semicolon.
-    It is for the core, whose style it knows: a regular expression stands behind ``(``,
-    ``!`` or an operator and one space, and templates do not nest.
+    A line end goes only where a statement cannot end, or has ended with a semicolon. A
+    semicolon goes before a brace, and ``const``, which is for who reads the source, is
+    ``let``: one word for both compresses better. It is for the core, whose style it
+    knows: a regular expression stands behind ``(``, ``!`` or an operator and one space,
+    templates do not nest, no loop has an empty statement and no name is ``const``.
     """
     parts = [""]
     gap = ""
     for match in _TOKEN.finditer(source):
-        token = match.group()
+        word = match.group()
         if match.lastgroup == "comment":
             continue
         if match.lastgroup == "space":
-            gap = "\n" if "\n" in gap + token else " "
+            gap = "\n" if "\n" in gap + word else " "
             continue
         last = parts[-1][-1:]
-        if gap and _APART.fullmatch(last + (token[0] if gap == " " else gap)):
+        if gap and _APART.fullmatch(last + (word[0] if gap == " " else gap)):
             parts.append(gap)
         gap = ""
-        parts.append(token)
+        if word == "}" and parts[-1] == ";":
+            parts.pop()
+        parts.append("let" if word == "const" else word)
     return "".join(parts)
 
 

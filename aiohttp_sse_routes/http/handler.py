@@ -30,6 +30,10 @@ class Target:
         form: What it is.
         settings: The route's options.
         given: The options that the route itself has set.
+
+    Attributes:
+        resumes_itself: Whether the handler was ever seen to give ids of its own. It may
+            do so later than a stream has to begin, and be known for it the next time.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Target:
         self.settings = settings
         self.given = given
         self.label = label_of(handler)
+        self.resumes_itself = False
 
     def settings_for(self, hub: Hub) -> RouteSettings:
         """Return the route's settings in *hub*'s application."""

@@ -112,6 +112,7 @@ class Hub:
         self.shared = SharedRuns(self.log)
         self.producers: set[Producer] = set()
         self.route_settings: dict[object, RouteSettings] = {}
+        self._later: set[asyncio.Task[None]] = set()
         self._connections: dict[Connection, float] = {}
         self._leaving: set[Connection] = set()
         self._enders: dict[object, Callable[[], None]] = {}
@@ -165,6 +166,8 @@ class Hub:
 
     async def close(self) -> None:
         """Stop, behind the last stream; who has not taken its end by now is cut."""
+        for task in tuple(self._later):
+            task.cancel()
         await self.ticker.stop()
         for connection in self._leaving:
             if connection.leaving:
@@ -208,6 +211,18 @@ class Hub:
         keys = tuple(key for key, limit in limits if key != ("client", None))
         self.counts.update(keys)
         return Slot(self, keys, exceeded)
+
+    def later(self, seconds: float, do: Callable[[float], None]) -> None:
+        """Call *do* with the time in *seconds*, for what is too rare for a tick."""
+
+        async def wait() -> None:
+            await self.clock.sleep(seconds)
+            if not self.draining:
+                do(self.clock.now())
+
+        task = asyncio.get_running_loop().create_task(wait(), name="sse-later")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def watch(self, connection: Connection, heartbeat: float) -> None:
         """Let the ticker care for *connection*."""

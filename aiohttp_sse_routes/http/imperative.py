@@ -48,6 +48,8 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
       comes of it: other senders see ``ConnectionResetError``, no stray cancellation.
     * A handler that sends in a loop without a pause leaves the loop its turns.
     * HTTP/1.0 clients see the end of the stream.
+    * An ``HTTPException`` that leaves the block ends the stream, and nothing of it is
+      written into the body.
     * In an application with ``setup(app)``, pings come from its one ticker; at shutdown
       the stream ends cleanly, with a spread ``retry``: `wait` returns and `send` raises
       ``ConnectionResetError``. A handler that does not end within ``shutdown_grace``
@@ -335,11 +337,21 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
     ) -> None:
         """Stop the pings; the handler has still to return the response."""
         await super().__aexit__(exc_type, exc, traceback)
+        if isinstance(exc, web.HTTPException) and not isinstance(exc, StreamClosed):
+            # aiohttp would write that answer into the body of this one.
+            self._cut_short()
         if isinstance(exc, BaseExceptionGroup):
             only = self._only_closed(exc)
             if only is not None:
                 # From a task group: nothing has failed there but sends to this client.
                 raise only from exc
+
+    def _cut_short(self) -> None:
+        """End the body and the connection: an answer comes that is too late."""
+        link = self._link
+        if link is not None and not link.gone:
+            link.end("error")
+            link.hang_up()
 
     def _only_closed(self, group: BaseExceptionGroup[Any]) -> StreamClosed | None:
         def is_own(exc: BaseException) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 __all__ = ("Pages",)
 
+import functools
+import gzip
 import re
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -128,9 +130,13 @@ class Pages:
                 raise ConfigurationError(
                     f"sse_url({route!r}): the path {path} needs {name}="
                 )
+            text = str(parts.pop(name))
+            if text in ("", "None", ".", ".."):
+                raise ConfigurationError(
+                    f"sse_url({route!r}): {name}={text!r} cannot be in the path {path}"
+                )
             safe = "/" if name in slashes else ""
-            value = quote(str(parts.pop(name)), safe=safe)
-            path = path.replace("{" + name + "}", value)
+            path = path.replace("{" + name + "}", quote(text, safe=safe))
         query = [(k, v) for k, v in parts.items() if v is not None]
         if after is not None:
             query.append((QUERY_NAMES[0], after))
@@ -189,11 +195,20 @@ class Pages:
         else:
             # Another worker's, as in a rolling deploy: ours will do, for now.
             caching = "no-store"
+        headers = {
+            hdrs.CACHE_CONTROL: caching,
+            hdrs.VARY: hdrs.ACCEPT_ENCODING,
+            "X-Content-Type-Options": "nosniff",
+        }
+        body = text.encode()
+        if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+            body = _compressed(body)
         response = web.Response(
-            text=text,
+            body=body,
             content_type="text/javascript",
             charset="utf-8",
-            headers={hdrs.CACHE_CONTROL: caching, "X-Content-Type-Options": "nosniff"},
+            headers=headers,
         )
         response.etag = digest
         if any(tag.value in (digest, "*") for tag in request.if_none_match or ()):
@@ -209,6 +224,11 @@ class Pages:
         text = (await request.content.read(_LONGEST_ID)).decode(errors="replace")
         self._app[HUB_KEY].private.close_by(parse(text.strip()))
         return web.Response(status=204)
+
+
+@functools.lru_cache(maxsize=8)
+def _compressed(body: bytes) -> bytes:
+    return gzip.compress(body, 9, mtime=0)
 
 
 _VARIABLE: Final = re.compile(r"\{([^{}]+)\}")

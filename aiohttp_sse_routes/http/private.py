@@ -126,6 +126,8 @@ class PrivateVisit(Visit):
             await self.first(run.producer)
             if failed_unopened(run.producer):
                 raise status_of(run.ending)
+            if self._is_over(run):
+                return web.Response(status=204)
             announced = True
             await self._run_stream(run)
         except BaseException:
@@ -136,6 +138,16 @@ class PrivateVisit(Visit):
             raise
         await self.outlast(run.producer, lambda: self._abandon(run))
         return self.response
+
+    def _is_over(self, run: PrivateRun) -> bool:
+        """Return whether it ended with nothing, where only 204 tells that."""
+        ending = run.ending
+        return (
+            not self.settings.control_events
+            and ending is not None
+            and ending.kind == "finished"
+            and run.feed.has_all(0)
+        )
 
     def _abandon(self, run: PrivateRun) -> None:
         """End *run* though its client may come back, who then begins a new one."""
@@ -164,6 +176,7 @@ class PrivateVisit(Visit):
             await self.follow(connection, [run.producer])
         finally:
             self._detach(run, connection)
+            self.target.resumes_itself |= run.feed.gave_ids
         if run.producer.task.done():
             connection.release()
         else:
@@ -173,7 +186,7 @@ class PrivateVisit(Visit):
         if not self.brought.present:
             return "fresh"
         if self.brought.own is not None and (
-            run.feed.own_ids or consulted(self.request)
+            run.feed.own_ids or consulted(self.request) or self.target.resumes_itself
         ):
             return "continued"
         return "gap"

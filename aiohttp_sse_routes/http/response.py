@@ -73,6 +73,16 @@ class RouteResponse(aiohttp_sse.EventSourceResponse):
         self.connection.end("finished")
         self._body_length = self.connection.total
 
+    def enable_compression(
+        self,
+        force: bool | web.ContentCoding | None = None,
+        strategy: int | None = None,
+    ) -> None:
+        """Do nothing: a signal that compresses every response means no stream.
+
+        A compressor holds events back until it has enough of them.
+        """
+
     def seal(self, request: web.BaseRequest) -> None:
         """Let nothing be written behind the body, as by a middleware that answers anew.
 

@@ -93,10 +93,13 @@ class SharedVisit(Visit):
         self.greet(connection, feed, resumed, start, gap)
         stream.attached = True
         feed.join(connection, start)
+        if resumed == "fresh" and start == feed.delivered:
+            stream.newcomers.add(connection)
         try:
             await self.follow(connection, [])
         finally:
             feed.leave(connection)
+            stream.newcomers.discard(connection)
         connection.release()
 
     def _begin_shared(self, key: Hashable) -> SharedStream:
@@ -118,7 +121,9 @@ class SharedVisit(Visit):
                     stream.feed.finish(ending)
                     hub.shared.finish(key, stream, now)
                 else:
-                    log_failure(stream.name, ending, stream.delay_restart(now))
+                    delay = stream.delay_restart(now)
+                    log_failure(stream.name, ending, delay)
+                    hub.later(delay, hub.shared.tick)
 
         stream = SharedStream(
             lambda: self.target.handler(handle),

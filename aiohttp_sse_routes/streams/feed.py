@@ -15,7 +15,7 @@ __all__ = ("BATCH", "BURST", "Feed")
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from ..logs.ring import Lost, Ring
@@ -51,7 +51,8 @@ class Feed:
     Attributes:
         delivered: The place of all live readers.
         ending: How the producer ended; None while it goes on.
-        own_ids: Whether the producer gives ids of its own; then only those go out.
+        own_ids: Whether only ids that the producer gives go out.
+        gave_ids: Whether it has given any.
         written: Bytes written to each live reader since the feed began.
     """
 
@@ -71,6 +72,7 @@ class Feed:
         self.delivered = ring.head
         self.ending: Ending | None = None
         self.own_ids = False
+        self.gave_ids = False
         self.written = 0
         self._number = number
         self._id_line = f"id: {prefix}".encode()
@@ -95,7 +97,7 @@ class Feed:
         seq = self._number()
         if body.id is not None:
             block = b"id: %b\n%b" % (body.id.encode(), body.lines)
-            self.own_ids = True
+            self.own_ids = self.gave_ids = True
         elif body.carries_id and not self.own_ids:
             block = b"%b%d\n%b" % (self._id_line, seq, body.lines)
         else:
@@ -142,15 +144,19 @@ class Feed:
             else:
                 self.delivered = self.ring.head
 
-    def restart(self) -> None:
-        """Forget all events: what produced them has begun anew."""
+    def restart(self, unharmed: Collection[Reader] = ()) -> None:
+        """Forget all events: what produced them has begun anew.
+
+        Args:
+            unharmed: Readers who were given nothing of what it produced.
+        """
         self.flush()
         before, silent = self.delivered, self.silent
         self.ring.clear(self._number(), "restarted")
         if silent:
             self._first = self.ring.head
         self.delivered = self.ring.head
-        self._all_behind(before)
+        self._all_behind(before, unharmed)
 
     def finish(self, ending: Ending) -> None:
         """Note that no more will come; readers learn it behind the last event."""
@@ -237,8 +243,10 @@ class Feed:
                         self._put_behind(reader)
                 break
 
-    def _all_behind(self, place: int) -> None:
+    def _all_behind(self, place: int, but: Collection[Reader] = ()) -> None:
         for reader in tuple(self._live):
+            if reader in but:
+                continue
             self._unlive(reader, place)
             reader.standing = Standing.BEHIND
             self._behind.append(reader)

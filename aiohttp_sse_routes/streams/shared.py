@@ -20,7 +20,7 @@ from ..wire import Body
 from .ending import Ending
 from .feed import BURST, Feed
 from .producer import Producer
-from .reader import GapReason
+from .reader import GapReason, Reader
 from .turns import Turns
 
 FIRST_DELAY: Final = 1.0
@@ -72,6 +72,7 @@ class SharedStream:
         attached: Whether anybody has followed yet.
         yielded: Whether the generator has yielded yet, in any of its turns.
         restart_at: When it begins again; None if it need not.
+        newcomers: Who has come since it failed, and has missed nothing by that.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class SharedStream:
             history=history,
         )
         self.attached = False
+        self.newcomers: set[Reader] = set()
         self.yielded = False
         self.producer = self._start()
 
@@ -157,7 +159,8 @@ class SharedStream:
         """Start the generator anew, after a failure."""
         self.restart_at = None
         self._began_at = now
-        self.feed.restart()
+        self.feed.restart(self.newcomers)
+        self.newcomers.clear()
         self.producer = self._start()
 
     def stop(self) -> None:
@@ -212,6 +215,7 @@ class SharedStream:
             self._delay = FIRST_DELAY
         delay, self._delay = self._delay, min(LAST_DELAY, self._delay * 2)
         self.restart_at = now + delay
+        self.newcomers.clear()
         return delay
 
 
