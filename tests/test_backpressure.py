@@ -7,7 +7,6 @@ told what they have missed. A client whose TCP takes nothing for half a minute i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -380,7 +379,11 @@ async def test_a_shared_follower_that_takes_nothing_is_cut_too(
     slow = await followed(served, rcvbuf=4096)
     quick = await followed(served)
     await overtaken(served, stage, slow, quick)
-    await clock.advance(STALL + 3)
+    [connection] = [c for c in connections_of(served) if c.blocked]
+    for _ in range(100):
+        if connection.closed is None:
+            await clock.advance(1)
+    assert "stalled" == connection.closed
     assert 1 == served.sse.connections
     event = stage.make(10)
     await quick.read_until(lambda: event in quick.events)
@@ -504,11 +507,10 @@ async def test_a_greedy_generator_does_not_hold_another_clients_stream(
     """Beside one that yields without end, another's events come as they are made."""
     stage = Stage()
 
-    @stage.table.sse_route("/greedy")
-    async def greedy(request: web.Request) -> AsyncIterator[Any]:
-        with contextlib.suppress(GeneratorExit):
-            while True:
-                yield "x" * 1000
+    @stage.table.sse_route("/greedy", shared=True)
+    async def greedy(run: SharedRun) -> AsyncIterator[Any]:
+        while True:
+            yield "x" * 1000
 
     served = await serve(app_of(stage.table, clock=clock))
     client = await RawClient.connect(served)

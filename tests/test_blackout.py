@@ -186,6 +186,27 @@ async def test_a_silent_client_is_cut_and_may_come_back_later(
     assert [] == follower.gaps
 
 
+async def test_one_that_falls_silent_after_an_idle_time_has_its_half_minute(
+    serve: Serve, clock: SettableClock
+) -> None:
+    """It counts from the bytes that wait, not from the last that were taken."""
+    numbers = Numbers(100_000, [200])
+    numbers.go.clear()
+    served = await serve(numbers.app(clock, heartbeat=1000))
+    follower = Follower(served, "/numbers")
+    await follower.connect()
+    await follower.read_until(lambda: follower.control)
+    await clock.advance(300)
+    black_out(follower.sock)
+    numbers.go.set()
+    await paused(served, numbers)
+    [connection] = connections_of(served)
+    await clock.advance(STALL - 2)
+    assert connection.closed is None
+    await clock.advance(5)
+    assert "stalled" == connection.closed
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 async def test_what_was_acknowledged_and_not_read_is_replayed(
     serve: Serve, clock: SettableClock, again: bool

@@ -233,6 +233,16 @@ def ending_app(go: asyncio.Event, **options: Any) -> web.Application:
     return app
 
 
+def untouched(served: Served) -> bool:
+    """Return whether nothing of ours stands between transports and aiohttp."""
+    server = served.runner.server
+    assert server is not None
+    return all(
+        one.transport is not None and one.transport.get_protocol() is one
+        for one in server.connections
+    )
+
+
 @pytest.mark.parametrize("path", ["/once", "/shared"])
 async def test_a_connection_is_used_again_after_its_stream(
     serve: Serve, clock: SettableClock, path: str
@@ -251,6 +261,7 @@ async def test_a_connection_is_used_again_after_its_stream(
         await client.read_until(LAST)
         assert client.received.endswith(LAST)
         assert b"connection: close" not in client.received.lower()
+        await until(lambda: untouched(served))
         client.received = b""
         await client.get("/plain")
         await client.read_until(b"\r\n\r\nplain")

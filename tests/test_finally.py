@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_sse_routes import SharedRun, SSERouteTableDef
+from aiohttp_sse_routes.errors import EventError
 from aiohttp_sse_routes.streams.producer import Producer
 from aiohttp_sse_routes.testing import SettableClock
 
@@ -223,6 +224,30 @@ async def test_a_newer_connection_replaces_the_older_and_the_run_goes_on(
     assert ["finished"] == newer.ends
     assert life.closed_once_in_its_task()
     assert not life.thrown
+
+
+async def test_of_too_many_that_wait_the_longest_waiting_is_closed(
+    serve: Serve, clock: SettableClock
+) -> None:
+    """Over ``max_detached`` a run is closed at once, in its task."""
+    lives = [Life(), Life()]
+    left = list(lives)
+    table = SSERouteTableDef()
+
+    @table.sse_route("/lived")
+    async def lived(request: web.Request) -> AsyncIterator[Any]:
+        return left.pop(0).lived()
+
+    served = await serve(app_of(table, clock=clock, max_detached=1))
+    for _ in lives:
+        follower = Follower(served, "/lived")
+        await follower.connect()
+        await follower.read_events()
+        follower.sock.close()
+        await until(lambda: not served.sse.connections)
+    await until(lives[0].closed_once_in_its_task, timeout=PROMPTLY)
+    assert 0 == lives[1].closings
+    assert 1 == served.sse.detached
 
 
 async def test_the_end_of_a_replaced_connection_has_its_place(
@@ -455,14 +480,15 @@ async def test_one_that_swallows_the_cancellation_and_yields_is_closed(
     life = Life()
     swallowed = 0
 
-    async def stubborn() -> AsyncIterator[str]:
+    async def stubborn() -> AsyncIterator[object]:
         nonlocal swallowed
         while True:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 swallowed += 1
-                yield "still here"
+                # Nothing is made of it: it could not even be sent.
+                yield object()
 
     served = await serve(app_of(table_for(life, stubborn), clock=clock))
     client = await RawClient.connect(served)
@@ -617,16 +643,20 @@ async def test_a_producer_that_is_stopped_before_its_first_step_runs_nothing() -
     assert generator.ag_frame is None
 
 
+@pytest.mark.parametrize("yields", [True, False], ids=["open", "not-yet-open"])
 async def test_what_the_finally_raises_is_logged(
-    serve: Serve, clock: SettableClock, caplog: pytest.LogCaptureFixture
+    serve: Serve, clock: SettableClock, yields: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error in a ``finally`` is the user's to know, though no client is there."""
     table = SSERouteTableDef()
+    begun = asyncio.Event()
 
     @table.sse_route("/broken", resume=0)
     async def broken(request: web.Request) -> AsyncIterator[Any]:
         try:
-            yield "first"
+            if yields:
+                yield "first"
+            begun.set()
             await asyncio.Event().wait()
         finally:
             raise ValueError("in finally")
@@ -634,7 +664,9 @@ async def test_what_the_finally_raises_is_logged(
     served = await serve(app_of(table, clock=clock))
     client = await RawClient.connect(served)
     await client.get("/broken")
-    await client.read_until(b"first")
+    await begun.wait()
+    if yields:
+        await client.read_until(b"first")
     client.close()
     await until(lambda: not producers_of(served), timeout=PROMPTLY)
     logged = [record for record in caplog.records if record.exc_info]
@@ -791,6 +823,29 @@ async def test_a_generator_with_an_open_task_group_can_be_closed(
     assert ["fails", "waits", "generator"] == ended
     assert not complaints(caplog)
     client.close()
+
+
+async def test_what_cannot_be_sent_is_the_failure_though_a_task_group_is_open(
+    serve: Serve, clock: SettableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing the generator then is no failure to be told in place of it."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/unsendable")
+    async def unsendable(request: web.Request) -> AsyncIterator[Any]:
+        yield "first"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.Event().wait())
+            yield object()
+
+    served = await serve(app_of(table, clock=clock))
+    follower = Follower(served, "/unsendable")
+    await follower.connect()
+    await follower.read_all()
+    assert "sse-error" == follower.control[-1][0]
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert EventError is record.exc_info[0]
 
 
 @pytest.mark.parametrize("state", ["parked", "awaiting", "detached"])

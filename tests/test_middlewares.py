@@ -23,6 +23,7 @@ from .lifecycle import (
     PROMPTLY,
     Follower,
     complaints,
+    connections_of,
     parked,
     producers_of,
     stalled,
@@ -405,16 +406,20 @@ async def test_what_a_middleware_answers_in_place_of_a_stream_is_not_sent(
     assert b"lace" not in answer
 
 
+@pytest.mark.parametrize("first", ["loss", "limit"])
 async def test_a_time_limit_that_comes_with_the_loss_is_not_lost(
-    serve: Serve, clock: SettableClock, journal: Journal
+    serve: Serve, clock: SettableClock, journal: Journal, first: str
 ) -> None:
     """Of two cancellations in one turn of the loop, only aiohttp's is passed over."""
     served = await serve(journal.app(clock, journal.limiting))
-    follower = await opened(served, "/replay")
-    assert follower.client is not None
-    # Both are ready when the loop is next polled: the loss and the time limit.
-    follower.client.close()
-    journal.limits[0].reschedule(asyncio.get_running_loop().time())
+    await opened(served, "/replay")
+    [connection] = connections_of(served)
+    now = asyncio.get_running_loop().time()
+    if first == "limit":
+        journal.limits[0].reschedule(now)
+    connection.transport.abort()
+    if first == "loss":
+        journal.limits[0].reschedule(now)
     await until(lambda: len(journal.lines) == 2, timeout=PROMPTLY)
     assert ["generator closes", "middleware timed out"] == journal.lines
     await until(lambda: not producers_of(served), timeout=PROMPTLY)

@@ -236,7 +236,7 @@ def holding_table(go: asyncio.Event, begun: list[str]) -> SSERouteTableDef:
     return table
 
 
-@pytest.mark.parametrize("path", ["/other", "/crowd"])
+@pytest.mark.parametrize("path", ["/other", "/crowd", "/guarded"])
 async def test_a_request_during_the_drain_is_refused_softly(
     serve: Serve, clock: SettableClock, path: str
 ) -> None:
@@ -384,10 +384,12 @@ async def test_an_application_works_that_is_started_twice(
         await follower.connect()
         await follower.read_events()
         assert (["unknown"] if places else []) == follower.gaps
-        places.append(follower.last_event_id)
         crowd = Follower(served, "/shared/a")
+        crowd.last_event_id = places[-2] if len(places) > 1 else ""
         await crowd.connect()
         await crowd.read_events()
+        assert (["reset"] if places else []) == crowd.gaps
+        places += [crowd.last_event_id, follower.last_event_id]
         assert 2 == served.sse.connections
         assert 0 == served.sse.detached
         before = time.monotonic()

@@ -106,6 +106,7 @@ class Connection(asyncio.Protocol, PacedReader):
         self._active_at = now
         self._taken = 0
         self._taken_at = now
+        self._owed = False  # whether anything was waiting then
         self.on_resume: Callable[[], None] | None = None
         self.send = transport.write if chunked else self._send_plain
         inner = transport.get_protocol()
@@ -205,9 +206,10 @@ class Connection(asyncio.Protocol, PacedReader):
 
     def _check_stall(self, now: float, total: int) -> None:
         taken = total - unacknowledged(self.transport, total)
-        if taken > self._taken or taken >= total:
+        if taken > self._taken or not self._owed:
             self._taken = taken
             self._taken_at = now
+            self._owed = taken < total
         elif now - self._taken_at >= STALL:
             self.abort("stalled")
 

@@ -100,6 +100,9 @@ class Producer:
         self._stopping = True
         if self._inside:
             self.task.cancel()
+            # It is delivered by then. Left to count, it would be delivered once more,
+            # by a task group in the generator's finally (since Python 3.13).
+            self.task.get_loop().call_soon(self.task.uncancel)
         else:
             self.wake()
 
