@@ -347,6 +347,79 @@ async def test_a_client_that_takes_nothing_for_half_a_minute_is_cut(
     assert [] == complaints(caplog)
 
 
+@pytest.mark.parametrize("transport", ["tcp", "tls", "unix"])
+@pytest.mark.parametrize("lifetime", [None, 5], ids=["open", "ended"])
+def test_the_cut_is_made_on_every_transport(
+    run: Run,
+    handler_cancellation: bool,
+    site_of: Callable[[str], Site],
+    transport: str,
+    lifetime: float | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On TLS, on unix sockets and with uvloop too, of streams that have ended too."""
+    site = site_of(transport)
+    source = Source(20_000)
+    clock = SettableClock()
+
+    async def scenario() -> None:
+        table = source.table(lifetime=lifetime, resume=1000)
+        app = app_of(table, clock=clock, shutdown_grace=0.1)
+        async with site.serving(app, handler_cancellation=handler_cancellation):
+            hub = app[HUB_KEY]
+            sock = await asyncio.to_thread(site.ask, "/source", b"\r\n\r\n")
+            await until(lambda: hub.connections)
+            [connection] = hub._connections
+            await settled(source, hub)
+            await clock.advance(7)
+            assert connection.closed == (None if lifetime is None else "lifetime")
+            for _ in range(100):
+                if not connection._lost:
+                    await clock.advance(1)
+            assert connection._lost
+            await clock.advance(1)
+            assert not hub.connections
+            assert not hub._leaving
+            sock.close()
+
+    run(scenario)
+    assert not complaints(caplog)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls", "unix"])
+def test_the_ticker_outlives_a_stream_whose_request_is_over(
+    run: Run,
+    handler_cancellation: bool,
+    site_of: Callable[[str], Site],
+    transport: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its transport is closed once more then, after which TLS knows nothing."""
+    site = site_of(transport)
+    source = Source(20_000)
+    clock = SettableClock()
+
+    async def scenario() -> None:
+        table = source.table(lifetime=5, resume=6, heartbeat=20)
+        app = app_of(table, clock=clock, shutdown_grace=0.1)
+        async with site.serving(app, handler_cancellation=handler_cancellation):
+            hub = app[HUB_KEY]
+            sock = await asyncio.to_thread(site.ask, "/source", b"\r\n\r\n")
+            await until(lambda: hub.connections)
+            await settled(source, hub)
+            await clock.advance(7)
+            assert not hub.connections
+            await until(lambda: hub.private.waiting)
+            await clock.advance(7)
+            await until(lambda: not hub.producers, timeout=PROMPTLY)
+            await clock.advance(60)
+            assert not hub._leaving
+            sock.close()
+
+    run(scenario)
+    assert not complaints(caplog)
+
+
 async def test_a_client_that_takes_a_little_is_not_cut_however_long_it_is_paused(
     serve: Serve, clock: SettableClock
 ) -> None:

@@ -19,7 +19,7 @@ from ..streams.ending import Ending
 from ..streams.private import PacedReader
 from ..streams.reader import GapReason
 from ..wire import COMMENT, LAST_CHUNK, frame, unframe
-from .sockets import STALL, Options, unacknowledged
+from .sockets import STALL, Options, unacknowledged, unsent
 
 CloseReason = Literal[
     "client",
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol, PacedReader):
             self.closed is not None
             and not self._lost
             and not self._released
-            and self.transport.get_write_buffer_size() > 0
+            and unsent(self.transport) > 0
         )
 
     async def wait_closed(self) -> None:

@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-__all__ = ("STALL", "Options", "unacknowledged")
+__all__ = ("STALL", "Options", "unacknowledged", "unsent")
 
 import array
 import asyncio
@@ -81,15 +81,40 @@ class Options:
 
 def unacknowledged(transport: asyncio.Transport, written: int) -> int:
     """Return how many bytes the peer's TCP may not have, of *written* in all."""
-    waiting = transport.get_write_buffer_size()
-    sock = transport.get_extra_info("socket")
+    sock = _info(transport, "socket")
     queued = _queued(sock)
     if queued is None:
         # The system cannot say: what was written counts, up to what it can hold.
-        return min(written, waiting + _send_buffer(sock))
-    if queued > _TLS_FULL and transport.get_extra_info("sslcontext") is not None:
-        queued += _TLS_SLACK
-    return min(written, waiting + queued)
+        return min(written, _buffered(transport) + _send_buffer(sock))
+    return min(written, _buffered(transport) + _hidden(transport, queued) + queued)
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Return how many bytes may not have come to the kernel yet."""
+    queued = _queued(_info(transport, "socket"))
+    return _buffered(transport) + _hidden(transport, queued or 0)
+
+
+def _buffered(transport: asyncio.Transport) -> int:
+    try:
+        return transport.get_write_buffer_size()
+    except AttributeError:
+        # A TLS transport of asyncio's that was closed twice knows nothing any more; it
+        # ends by its own time limit.
+        return 0
+
+
+def _info(transport: asyncio.Transport, name: str) -> Any:
+    try:
+        return transport.get_extra_info(name)
+    except AttributeError:
+        return None
+
+
+def _hidden(transport: asyncio.Transport, queued: int) -> int:
+    """Return how many bytes may lie between TLS and a socket that has *queued*."""
+    full = queued > _TLS_FULL and _info(transport, "sslcontext") is not None
+    return _TLS_SLACK if full else 0
 
 
 def _queued(sock: Any) -> int | None:
@@ -112,7 +137,7 @@ def _send_buffer(sock: Any) -> int:
 
 
 def _tcp_socket(transport: asyncio.Transport) -> Any:
-    sock = transport.get_extra_info("socket")
+    sock = _info(transport, "socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     return sock
