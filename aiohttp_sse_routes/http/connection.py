@@ -276,6 +276,7 @@ class Connection(asyncio.Protocol, PacedReader):
         before = self._cancellations()
         self._inner.connection_lost(exc)
         self.cancelled = self._cancellations() > before
+        self._task = None  # whose frame may hold what holds this
 
     def _cancellations(self) -> int:
         return 0 if self._task is None else self._task.cancelling()
@@ -303,6 +304,7 @@ class Connection(asyncio.Protocol, PacedReader):
             self.hang_up()
             return
         self._released = True
+        self._task = None
         if not self._lost and self.transport.get_protocol() is self:
             self.transport.set_protocol(self._inner)
         self._options.restore()
