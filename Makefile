@@ -13,7 +13,8 @@ PYTEST_ARGS ?=
 PIP := PYTHONWARNINGS="ignore:Editable installation" \
 	$(BIN)/python -m pip --disable-pip-version-check --quiet
 # The programs that tests start, as "program:package".
-PROGRAMS := chromium:chromium firefox-esr:firefox-esr curl:curl node:nodejs npm:npm
+PROGRAMS := chromium:chromium firefox-esr:firefox-esr curl:curl node:nodejs npm:npm \
+	redis-server:redis-server
 
 export PIP_REQUIRE_VIRTUALENV = 1
 # The browsers come from the system.

@@ -11,6 +11,13 @@ root, so that ``except SSERoutesError`` catches all of ours and nothing else.
   * `EventError` (also a ``ValueError``): an event that cannot be sent
 
     * `EventTooLarge`: it is over the limit
+
+  * `StoreError`: the store of the channels cannot do what it was asked for
+
+    * `StoreUnavailable` (also a ``ConnectionError``): not now; later it may
+    * `LeaseLost`: another worker does it by now
+
+  * `ReplayGap`: a subscription has a hole
 """
 
 from __future__ import annotations
@@ -19,8 +26,12 @@ __all__ = (
     "ConfigurationError",
     "EventError",
     "EventTooLarge",
+    "LeaseLost",
     "NotSetUp",
+    "ReplayGap",
     "SSERoutesError",
+    "StoreError",
+    "StoreUnavailable",
 )
 
 
@@ -67,4 +78,43 @@ class EventTooLarge(EventError):
         return (
             f"an event of {self.size} bytes is over the limit of {self.limit}: "
             "raise max_event_bytes, or send a reference in place of the content"
+        )
+
+
+class StoreError(SSERoutesError):
+    """The store cannot do what it was asked for; the text says why, and what to do."""
+
+
+class StoreUnavailable(StoreError, ConnectionError):
+    """The store cannot be reached, or takes nothing, at the moment.
+
+    It may be tried again. Whether an event that was being published is in the log is
+    not known: give ``idempotency_key=`` to be able to repeat without a double.
+    """
+
+
+class LeaseLost(StoreError):
+    """What was appended under a lease came too late: nothing was appended."""
+
+
+class ReplayGap(SSERoutesError):
+    """Events of a subscription are lost; iterating goes on behind the hole.
+
+    Attributes:
+        reason: Why, in the words of ``sse-gap``: ``expired``, ``slow``, ``unknown``,
+            ``reset`` or ``restarted``.
+        after: The cursor that the subscription had come to; None if it is not known.
+        cursor: The place from which it goes on.
+    """
+
+    def __init__(self, reason: str, after: str | None, cursor: str) -> None:
+        super().__init__(reason, after, cursor)
+        self.reason = reason
+        self.after = after
+        self.cursor = cursor
+
+    def __str__(self) -> str:
+        return (
+            f"events behind {self.after} are lost ({self.reason}): read the present "
+            f"state anew, then go on with the same subscription, from {self.cursor}"
         )

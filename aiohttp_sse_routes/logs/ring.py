@@ -12,7 +12,7 @@ __all__ = ("Lost", "Ring")
 from bisect import bisect_right
 from typing import Literal
 
-Lost = Literal["expired", "restarted", "unknown"]
+Lost = Literal["expired", "reset", "restarted", "unknown"]
 """Why the log no longer has what is below its floor."""
 
 # Dropping from a list's front moves the rest: done for many at a time.
@@ -95,10 +95,21 @@ class Ring:
             self.floor, self.lost = seqs[first], "expired"
             self._base = self._ends[first]
             first += 1
+        self._drop_before(first)
+
+    def drop(self, through: int) -> None:
+        """Drop all entries through the number *through*."""
+        first = self._index(through)
+        if first > self._first:
+            self.floor, self.lost = self._seqs[first - 1], "expired"
+            self._base = self._ends[first - 1]
+            self._drop_before(first)
+
+    def _drop_before(self, first: int) -> None:
         if first == self._first:
             return
         self._first = first
-        if first >= _COMPACT and first * 2 >= len(seqs):
+        if first >= _COMPACT and first * 2 >= len(self._seqs):
             self._compact()
 
     def clear(self, seq: int, lost: Lost) -> None:
@@ -125,6 +136,22 @@ class Ring:
             high = bisect_right(self._ends, self._end(low) + limit, low, high)
             high = max(high, low + 1)
         return self._blocks[low:high], self._seqs[high - 1]
+
+    @property
+    def over(self) -> bool:
+        """Whether it holds more than its bounds, and more than the newest entry."""
+        count = len(self)
+        return count > 1 and (count > self.max_events or self.nbytes > self.max_bytes)
+
+    @property
+    def oldest(self) -> int | None:
+        """The number of the oldest entry that is kept; None if none is."""
+        return self._seqs[self._first] if len(self._seqs) > self._first else None
+
+    def between(self, place: int, through: int) -> list[tuple[int, bytes]]:
+        """Return entries after *place*, through *through*, with their numbers."""
+        low, high = self._index(place), self._index(through)
+        return list(zip(self._seqs[low:high], self._blocks[low:high], strict=True))
 
     def newest(self, count: int, through: int) -> int:
         """Return the place from which the newest *count* entries are read."""

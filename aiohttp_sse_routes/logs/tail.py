@@ -1,0 +1,272 @@
+"""The newest part of a log in memory: what readers are given without asking a store.
+
+Law: of each channel, the number of the newest entry that is not here any more is known
+exactly, also when nothing of the channel is left; where even that had to be forgotten,
+something is taken to be gone. Memory is bounded: by channel, in all, and in the number
+of channels that are remembered.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Tail",)
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from .conflation import Latest
+from .entry import Bounds, Entry
+from .ring import Ring
+
+_NO_BOUND: Final = 1 << 62
+
+_MARKS: Final = 64
+"""Marks of time that an age is divided into: an entry may live so much longer."""
+
+_MAX_FLOORS: Final = 100_000
+"""Channels of which nothing is left but the number of the newest that is gone."""
+
+
+class Tail:
+    """Rings of blocks by channel, over one sequence of numbers.
+
+    Args:
+        bounds: What a channel holds.
+        max_total_bytes: What all hold together; over it the oldest entries go first.
+
+    Attributes:
+        head: The number through which everything is known.
+        prefix: What an id is before its number.
+        base: Of a channel that is not known, something through here may be gone.
+        nbytes: The bytes of all blocks.
+    """
+
+    def __init__(self, bounds: Bounds, *, max_total_bytes: int) -> None:
+        self.bounds = bounds
+        self.max_total_bytes = max_total_bytes
+        self.head = 0
+        self.base = 0
+        self.nbytes = 0
+        self.prefix = ""
+        self._id_line = b""
+        self._rings: dict[str, Ring] = {}
+        self._latest: dict[str, Latest] = {}
+        # Of channels of which nothing is left, those first that went first.
+        self._floors: dict[str, int] = {}
+        # One item for each ring: its oldest number, as it was at some time.
+        self._oldest: list[tuple[int, str]] = []
+        # When the head was where, side by side.
+        self._times: list[float] = []
+        self._heads: list[int] = []
+
+    # -- what comes in ---------------------------------------------------------------
+
+    def begin(self, prefix: str, head: int, *, reset: bool) -> None:
+        """Go on with ids that begin with *prefix*.
+
+        Args:
+            prefix: What an id is before its number.
+            head: The log's newest number.
+            reset: Whether the log is another one: forget everything.
+        """
+        self.prefix = prefix
+        self._id_line = f"id: {prefix}".encode()
+        if reset:
+            self._rings.clear()
+            self._latest.clear()
+            self._floors.clear()
+            self._oldest.clear()
+            self._times.clear()
+            self._heads.clear()
+            self.nbytes = 0
+            self.base = self.head = head
+
+    def add(self, entry: Entry, bounds: Bounds | None = None) -> bytes:
+        """Add *entry*, which is newer than all; return its block with its ``id``.
+
+        Args:
+            entry: The entry.
+            bounds: What its channel holds, in place of the tail's own bounds, from the
+                channel's first entry on.
+        """
+        seq, channel = entry.seq, entry.channel
+        block = b"%b%d\n%b" % (self._id_line, seq, entry.lines)
+        self.head = seq
+        ring = self._rings.get(channel)
+        if ring is None:
+            ring = self._new_ring(channel, bounds or self.bounds)
+            heapq.heappush(self._oldest, (seq, channel))
+        before = ring.nbytes
+        if entry.prev > ring.head:
+            # Entries between were never seen here.
+            ring.clear(entry.prev, "expired")
+            self._latest.pop(channel, None)
+        ring.append(seq, block)
+        if entry.key is not None:
+            latest = self._latest.get(channel)
+            if latest is None:
+                latest = self._latest[channel] = Latest(ring.max_events, ring.floor)
+            latest.add(seq, entry.key)
+        if channel in self._latest:
+            while ring.over:
+                self._drop(channel, ring, ring.oldest or 0)
+        else:
+            ring.trim()
+        self.nbytes += ring.nbytes - before
+        if self.nbytes > self.max_total_bytes:
+            self._make_room()
+        return block
+
+    def _new_ring(self, channel: str, bounds: Bounds) -> Ring:
+        floor = self._floors.pop(channel, self.base)
+        limit = _NO_BOUND if bounds.max_bytes is None else bounds.max_bytes
+        ring = Ring(floor, max_events=bounds.max_events, max_bytes=limit)
+        ring.lost = "expired"
+        self._rings[channel] = ring
+        return ring
+
+    def _drop(self, channel: str, ring: Ring, through: int) -> None:
+        """Drop what *ring* has through *through*."""
+        latest = self._latest.get(channel)
+        if latest is not None:
+            latest.dropped(ring.between(ring.floor, through))
+        ring.drop(through)
+
+    # -- what goes -------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """Drop what is older than the bounds allow."""
+        age = self.bounds.max_age
+        if not self._times or now - self._times[-1] >= age / _MARKS:
+            self._times.append(now)
+            self._heads.append(self.head)
+        index = bisect_right(self._times, now - age)
+        if index:
+            through = self._heads[index - 1]
+            while self._oldest and self._oldest[0][0] <= through:
+                self._drop_oldest(through)
+            del self._times[: index - 1], self._heads[: index - 1]
+
+    def _make_room(self) -> None:
+        """Drop the oldest entries of all, but never the newest one."""
+        while self.nbytes > self.max_total_bytes:
+            seq, _ = self._oldest[0]
+            if seq == self.head:
+                break
+            self._drop_oldest(seq)
+
+    def _drop_oldest(self, through: int) -> None:
+        """Drop, through *through*, from the channel that is oldest; or file it anew."""
+        seq, channel = self._oldest[0]
+        ring = self._rings[channel]
+        if ring.oldest == seq:
+            before = ring.nbytes
+            self._drop(channel, ring, through)
+            self.nbytes += ring.nbytes - before
+        oldest = ring.oldest
+        if oldest is not None:
+            heapq.heapreplace(self._oldest, (oldest, channel))
+            return
+        heapq.heappop(self._oldest)
+        del self._rings[channel]
+        self._latest.pop(channel, None)
+        self._floors[channel] = ring.floor
+        while len(self._floors) > _MAX_FLOORS:
+            self.base = max(self.base, self._floors.pop(next(iter(self._floors))))
+
+    # -- what is asked ---------------------------------------------------------------
+
+    def floor(self, channel: str) -> int:
+        """Return the number of the newest entry of *channel* that may not be here."""
+        ring = self._rings.get(channel)
+        if ring is not None:
+            return ring.floor
+        return self._floors.get(channel, self.base)
+
+    def last(self, channel: str) -> int:
+        """Return the number of the newest entry of *channel*, here or gone."""
+        ring = self._rings.get(channel)
+        return ring.head if ring is not None else self.floor(channel)
+
+    def after(
+        self, channels: Sequence[str], place: int, through: int, limit: int
+    ) -> tuple[list[bytes], int]:
+        """Return blocks of *channels* after *place*, and the place behind them.
+
+        Args:
+            channels: Names.
+            place: The number of the last entry that the reader has.
+            through: The last number to return.
+            limit: Stop after so many bytes; one block is returned at least.
+        """
+        rings = [
+            ring
+            for name in channels
+            if (ring := self._rings.get(name)) is not None and ring.head > place
+        ]
+        if len(rings) == 1:
+            blocks, last = rings[0].after(place, through, limit)
+            done = not rings[0].between(last, through)
+            return blocks, through if done else last
+        return _merged((ring.between(place, through) for ring in rings), through, limit)
+
+    def items(
+        self, channel: str, place: int, through: int
+    ) -> list[tuple[int, int, bytes, str | None]]:
+        """Return number, previous number, lines and key of entries after *place*."""
+        ring, latest = self._rings.get(channel), self._latest.get(channel)
+        if ring is None:
+            return []
+        found = []
+        prev = ring.floor
+        for seq, block in ring.between(ring.floor, through):
+            if seq > place:
+                key = latest.key(seq) if latest is not None else None
+                found.append((seq, prev, block[block.index(b"\n") + 1 :], key))
+            prev = seq
+        return found
+
+    def newest(self, channels: Sequence[str], count: int, through: int) -> int:
+        """Return the place from which the newest *count* of *channels* are read."""
+        seqs: list[int] = []
+        for name in channels:
+            ring = self._rings.get(name)
+            if ring is not None and count > 0:
+                place = ring.newest(count, through)
+                seqs += [seq for seq, _ in ring.between(place, through)]
+        return sorted(seqs)[-count:][0] - 1 if seqs else through
+
+    def conflated(
+        self, channel: str, place: int, through: int
+    ) -> tuple[list[tuple[int, bytes]], int]:
+        """Return the newest events of *channel* by key, after *place*.
+
+        Returns:
+            They, with the events that have no key and are held, in order; and the
+            number of the newest event that is gone without a newer one of its key.
+        """
+        ring, latest = self._rings.get(channel), self._latest.get(channel)
+        if ring is None or latest is None:
+            held = ring.between(place, through) if ring is not None else []
+            return held, self.floor(channel)
+        held = [
+            item
+            for item in ring.between(place, through)
+            if not latest.superseded(item[0])
+        ]
+        return [*latest.after(place), *held], latest.lost
+
+
+def _merged(
+    parts: Iterable[list[tuple[int, bytes]]], through: int, limit: int
+) -> tuple[list[bytes], int]:
+    blocks: list[bytes] = []
+    size, last = 0, through
+    for seq, block in heapq.merge(*parts):
+        if blocks and size + len(block) > limit:
+            return blocks, last
+        blocks.append(block)
+        size += len(block)
+        last = seq
+    return blocks, through
