@@ -8,17 +8,24 @@ from __future__ import annotations
 __all__ = (
     "SSE",
     "SSE_KEY",
+    "Channels",
     "ConfigurationError",
     "EventError",
     "EventSourceResponse",
     "EventTooLarge",
+    "LeaseLost",
+    "MemoryStore",
     "NotSetUp",
     "Reconnect",
+    "ReplayGap",
     "SSERouteDef",
     "SSERouteTableDef",
     "SSERoutesError",
     "ServerSentEvent",
     "SharedRun",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
     "get_sse",
     "last_event_id",
     "setup",
@@ -34,13 +41,20 @@ from .errors import (
     ConfigurationError,
     EventError,
     EventTooLarge,
+    LeaseLost,
     NotSetUp,
+    ReplayGap,
     SSERoutesError,
+    StoreError,
+    StoreUnavailable,
 )
 from .event import ServerSentEvent
 from .http.imperative import EventSourceResponse, sse_response
 from .http.requests import last_event_id
 from .http.routes import SSERouteDef, SSERouteTableDef, sse_route
+from .logs.memory import MemoryStore
+from .logs.store import Store
 from .plugin import SSE, SSE_KEY, get_sse, setup
+from .streams.channels import Channels
 from .streams.producer import Reconnect
 from .streams.shared import SharedRun

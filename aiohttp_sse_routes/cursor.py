@@ -9,7 +9,9 @@ The format is ``sse1.KIND.LOG.SEQ``, with ``.end`` behind it where a stream has 
 for good:
 
 * ``sse1.r.TOKEN.SEQ``: event number SEQ of the private run TOKEN;
-* ``sse1.l.GENERATION.SEQ``: number SEQ of the shared log of that generation.
+* ``sse1.l.GENERATION.SEQ``: number SEQ of the shared log of that generation;
+* ``sse1.s.GENERATION.SEQ``: the same, while a snapshot that begins there is being sent:
+  whoever brings it has only a part of that.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from typing import Literal
 
 # 16 digits are ten thousand years of a million events a second.
 _FORMAT = re.compile(
-    r"sse1\.(?:(r)\.([A-Za-z0-9_-]{22})|(l)\.([a-z0-9]{8,16}))\.([0-9]{1,16})(\.end)?",
+    r"sse1\.(?:(r)\.([A-Za-z0-9_-]{22})|([ls])\.([a-z0-9]{8,16}))\.([0-9]{1,16})(\.end)?",
     re.ASCII,
 )
 _PREFIX = "sse1."
@@ -41,13 +43,14 @@ class Cursor:
     """A place in a log.
 
     Attributes:
-        kind: ``"r"`` for a private run's log, ``"l"`` for the shared log.
+        kind: ``"r"`` for a private run's log, ``"l"`` for the shared log, ``"s"`` for
+            a place in that whose snapshot is not complete.
         log: The run's token, or the shared log's generation.
         seq: The number of the last event before this place; 0 is the beginning.
         end: Whether the stream has ended for good there.
     """
 
-    kind: Literal["r", "l"]
+    kind: Literal["r", "l", "s"]
     log: str
     seq: int
     end: bool = False
@@ -70,7 +73,8 @@ def parse(text: str | None) -> Cursor | None:
     token, generation = match[2], match[4]
     if match[1]:
         return Cursor("r", token, int(match[5]), match[6] is not None)
-    return Cursor("l", generation, int(match[5]), match[6] is not None)
+    kind: Literal["l", "s"] = "l" if match[3] == "l" else "s"
+    return Cursor(kind, generation, int(match[5]), match[6] is not None)
 
 
 def has_our_format(text: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 __all__ = ("SSE", "SSE_KEY", "get_sse", "setup")
 
+import asyncio
+import concurrent.futures
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -16,11 +18,13 @@ from typing import Any, Final, Unpack
 from aiohttp import web
 from yarl import URL
 
-from .errors import ConfigurationError, NotSetUp
+from .errors import ConfigurationError, NotSetUp, StoreError
 from .http.cors import answer_preflights, sign_responses
 from .http.hub import HUB_KEY, Hub, HubSettings
 from .http.pages import Pages
 from .http.routes import DEFAULT_TABLE, Found, all_apps, find_routes
+from .logs.memory import MemoryStore
+from .logs.store import Store
 from .serialize import Dumps
 from .settings import (
     DEFAULTABLE,
@@ -31,7 +35,9 @@ from .settings import (
     check_count,
     check_seconds,
 )
+from .streams.channels import Channels
 from .streams.clock import Clock, MonotonicClock
+from .streams.subscription import Subscription
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -53,6 +59,131 @@ class SSE:
     def detached(self) -> int:
         """How many private runs wait for their clients now."""
         return self._hub.private.waiting
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        event: str | None = None,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Publish an event to all who follow *channel*, on every worker.
+
+        Args:
+            channel: The channel's name: 1 to 512 bytes, no control characters.
+            data: As what a generator yields; a `ServerSentEvent` too, without an id.
+            event: The event's name; ``message`` where it is None.
+            key: What ``on_slow="conflate"`` keeps the newest of, of this channel.
+            idempotency_key: If the same was given for this channel within the last
+                300 s, nothing is published, and the answer is what it was then.
+
+        Returns:
+            The event's cursor: its id, and the place behind it.
+
+        Raises:
+            StoreUnavailable: the store cannot be written now. The event may be in it
+                all the same, if no *idempotency_key* was given.
+            StoreError: the application does not run.
+            EventError: the event cannot be sent.
+            ValueError: a name or key is not one.
+        """
+        return await self._hub.outlet.publish(
+            channel, data, event=event, key=key, idempotency_key=idempotency_key
+        )
+
+    async def publish_many(
+        self,
+        channel: str,
+        items: Iterable[Any],
+        *,
+        event: str | None = None,
+        key: str | None = None,
+    ) -> list[str]:
+        """Publish several events together: all are there, one behind another, or none.
+
+        Args:
+            channel: See `publish`.
+            items: Each as the data of `publish`.
+            event: The name of each that has none of its own.
+            key: The key of each.
+
+        Returns:
+            Their cursors.
+
+        Raises:
+            StoreUnavailable, StoreError, EventError, ValueError: as `publish`.
+        """
+        return await self._hub.outlet.publish_many(channel, items, event=event, key=key)
+
+    def publish_threadsafe(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        event: str | None = None,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> concurrent.futures.Future[str]:
+        """Publish from another thread than the application's; see `publish`.
+
+        Returns:
+            A future of the cursor. Waiting for it in the application's own thread
+            would wait for ever.
+
+        Raises:
+            StoreError: the application does not run.
+        """
+        publishing = self.publish(
+            channel, data, event=event, key=key, idempotency_key=idempotency_key
+        )
+        if not self._hub.running:
+            publishing.close()
+            raise StoreError("publish_threadsafe: the application does not run")
+        return asyncio.run_coroutine_threadsafe(publishing, self._hub.loop)
+
+    def subscribe(self, *channels: str, after: str | None = None) -> Subscription:
+        """Follow *channels* in a handler that filters or transforms what it sends on.
+
+        Args:
+            *channels: Names, at least one.
+            after: The cursor to begin behind, such as `last_event_id`'s; by default
+                only what is published from now on is given.
+
+        Returns:
+            An async iterator of `ServerSentEvent`, whose ids are their cursors. A hole
+            raises `ReplayGap`; iterating again goes on behind it.
+
+        Raises:
+            StoreError: the application does not run.
+            ValueError: a name is not a channel's.
+        """
+        names = Channels(*channels).names
+        if not self._hub.running:
+            raise StoreError("subscribe: the application does not run")
+        return Subscription(self._hub.broker, names, after)
+
+    async def cursor(self, *channels: str) -> str:
+        """Return the place "now", for a page that queries its data after that.
+
+        The page opens its stream with it (``sse_url(..., after=cursor)``, or the
+        client's ``after``), and nothing between is lost. While the store cannot be
+        reached it is the place that this worker has come to.
+
+        Args:
+            *channels: What the page will follow; a place is one of all channels.
+
+        Raises:
+            StoreUnavailable: the store was never reached yet.
+            StoreError: the application does not run.
+            ValueError: a name is not a channel's.
+        """
+        if channels:
+            Channels(*channels)
+        if not self._hub.running:
+            raise StoreError("cursor: the application does not run")
+        return await self._hub.cursor()
 
     @property
     def client_url(self) -> str:
@@ -97,6 +228,7 @@ def setup(
     app: web.Application,
     routes: Iterable[web.AbstractRouteDef] | None = None,
     *,
+    store: Store | None = None,
     prefix: str = "/_sse",
     public_prefix: str = "",
     dumps: Dumps | None = None,
@@ -116,6 +248,8 @@ def setup(
         app: The root application. Sub-applications mount tables with ``add_routes``
             and are found at start.
         routes: What to mount; by default all that `sse_route` has decorated.
+        store: Where channels keep their events; a `MemoryStore` by default. It opens
+            and closes with the application.
         prefix: Where the generated client is served.
         public_prefix: What a proxy puts before the application's paths, if it takes
             it away again; for the URLs in pages.
@@ -140,6 +274,7 @@ def setup(
     """
     _check_app(app)
     settings = HubSettings(
+        store=_checked_store(store),
         prefix=_checked_prefix("prefix", prefix),
         public_prefix=_checked_prefix("public_prefix", public_prefix, empty=True),
         dumps=dumps,
@@ -186,7 +321,7 @@ def setup(
         pages.open(found)
         if settings.allow_origins:
             answer_preflights([item.route for item in found], settings.allow_origins)
-        hub.open([item.endpoint.target.settings_for(hub) for item in found])
+        await hub.open([item.endpoint.target.settings_for(hub) for item in found])
         _report(found, pages)
         yield
         await hub.close()
@@ -232,6 +367,16 @@ def _check_app(app: web.Application) -> None:
             "application starts, on the root application and not on one that was "
             "given to add_subapp()"
         )
+
+
+def _checked_store(store: Any) -> Store:
+    if store is None:
+        return MemoryStore()
+    if not isinstance(store, Store):
+        raise ConfigurationError(
+            f"setup: store={store!r} must be a store, such as SQLiteStore('events.db')"
+        )
+    return store
 
 
 def _checked_routes(routes: Any) -> list[web.AbstractRouteDef]:

@@ -35,7 +35,7 @@ Form = Literal["generator", "coroutine", "shared"]
 """What a handler is: an async generator function (one run a client), a coroutine
 function that returns an async iterator, or an async generator function for all."""
 
-OnSlow = Literal["gap", "disconnect"]
+OnSlow = Literal["gap", "disconnect", "conflate"]
 """What happens to a client that the log has overtaken."""
 
 
@@ -98,7 +98,8 @@ class RouteSettings:
         open_timeout: Seconds that the first ``yield`` is waited for, so that what is
             raised before it is a real status.
         on_slow: ``gap``: tell a client that the log has overtaken it, and go on;
-            ``disconnect``: end its connection.
+            ``disconnect``: end its connection; ``conflate``, of channels: the newest
+            event of each ``key``, and a gap where others are lost.
         client: Whether the route is in the generated client.
         control_events: Whether ``sse-`` events are sent.
         max_connections: The most connections to this route; None for no limit.
@@ -258,8 +259,10 @@ def _retry(where: str, value: Any) -> None:
 
 
 def _on_slow(where: str, value: Any) -> None:
-    if value not in ("gap", "disconnect"):
-        raise ConfigurationError(f"{where}={value!r} must be 'gap' or 'disconnect'")
+    if value not in ("gap", "disconnect", "conflate"):
+        raise ConfigurationError(
+            f"{where}={value!r} must be 'gap', 'disconnect' or 'conflate'"
+        )
 
 
 def _methods(where: str, value: Any) -> None:

@@ -42,7 +42,7 @@ class Script:
     """What a connection says for itself: the texts of one route's control events."""
 
     def gap(
-        self, connection: Connection, reason: GapReason, after: int, place: int
+        self, connection: Connection, reason: GapReason, after: str, place: str
     ) -> bytes | None:
         """Return the block that tells a gap; None to end the connection instead."""
         raise NotImplementedError
@@ -61,6 +61,10 @@ class Script:
         """Return the last block of a connection that is to come back."""
         raise NotImplementedError
 
+    def heartbeat(self, connection: Connection) -> bytes:
+        """Return what is said when there has been nothing to say."""
+        return COMMENT
+
 
 class Connection(asyncio.Protocol, PacedReader):
     """A stream's transport.
@@ -77,6 +81,10 @@ class Connection(asyncio.Protocol, PacedReader):
         closed: Why it was closed; None while it is open.
         opened: When it was.
         due: When it is to be ended; None for never.
+        channels: What it follows, where it follows channels.
+        announced: The place of which the client knows the id, as far as was noted.
+        on_hole: Called in place of telling a gap, with why and after which id; returns
+            what `Reader.on_gap` does.
         cancelled: Whether aiohttp has cancelled the handler because the client left.
     """
 
@@ -94,6 +102,9 @@ class Connection(asyncio.Protocol, PacedReader):
         self.opened = now
         self.due: float | None = None
         self.cancelled = False
+        self.announced = 0
+        self.channels: tuple[str, ...] = ()
+        self.on_hole: Callable[[GapReason, str], bool] | None = None
         self._chunked = chunked
         self._script = script
         self._waiter: asyncio.Future[None] | None = None
@@ -178,13 +189,21 @@ class Connection(asyncio.Protocol, PacedReader):
 
     # -- the ticker ----------------------------------------------------------------
 
-    def tick(self, now: float, heartbeat: float, spoken: bytes = _HEARTBEAT) -> None:
-        """Do what is due: a heartbeat, the end of its life, the cut of a stall."""
+    def tick(self, now: float, heartbeat: float, spoken: bytes | None = None) -> None:
+        """Do what is due: a heartbeat, the end of its life, the cut of a stall.
+
+        Args:
+            now: The time.
+            heartbeat: Seconds of silence before it is said that there is nothing.
+            spoken: What is said then, as a frame; by default what the script says.
+        """
         if self.closed is not None:
             return
         total = self.total
         if total != self._total_seen:
             self._total_seen = total
+            if self.feed is not None:
+                self.announced = self.feed.place_of(self)
             self._active_at = now
             self._check_stall(now, total)
         elif self._taken < total:
@@ -195,10 +214,17 @@ class Connection(asyncio.Protocol, PacedReader):
             self.end("lifetime", self.farewell())
         elif now - self._active_at >= heartbeat and not self.blocked:
             self._active_at = now
-            chunk = spoken if self._chunked else unframe(spoken)
+            chunk = spoken or self._heartbeat()
+            chunk = chunk if self._chunked else unframe(chunk)
             self.sent += len(chunk)
             self._total_seen = self.total
             self.transport.write(chunk)
+
+    def _heartbeat(self) -> bytes:
+        if self._script is None:
+            return _HEARTBEAT
+        block = self._script.heartbeat(self)
+        return _HEARTBEAT if block is COMMENT else frame(block)
 
     def tick_leaving(self, now: float) -> None:
         """Cut it if its peer takes nothing more of a stream that has ended."""
@@ -225,8 +251,10 @@ class Connection(asyncio.Protocol, PacedReader):
         assert self._script is not None
         self.end("replaced", self._script.replaced(self))
 
-    def on_gap(self, reason: GapReason, after: int, place: int) -> bool:
+    def on_gap(self, reason: GapReason, after: str, place: str) -> bool:
         """See `Reader.on_gap`."""
+        if self.on_hole is not None:
+            return self.on_hole(reason, after)
         assert self._script is not None
         block = self._script.gap(self, reason, after, place)
         if block is None:

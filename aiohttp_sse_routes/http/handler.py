@@ -18,6 +18,7 @@ from aiohttp import web
 from ..errors import ConfigurationError
 from ..event import ServerSentEvent
 from ..settings import Form, RouteSettings
+from ..streams.channels import Channels
 from ..wire import Body, encode
 from .hub import Hub
 
@@ -60,17 +61,19 @@ class Target:
             hub.route_settings[self] = settings
         return settings
 
-    async def iterate(self, request: web.Request) -> AsyncIterator[Any]:
-        """Call the handler for a private run."""
+    async def call(self, request: web.Request) -> AsyncIterator[Any] | Channels:
+        """Call the handler; return what a private run iterates, or what to follow."""
         result = self.handler(request)
         if self.form == "coroutine":
             result = await result
+            if isinstance(result, Channels):
+                return result
         iterator = getattr(result, "__aiter__", None)
         if iterator is None:
             raise ConfigurationError(
-                f"{self.label} returned {type(result).__name__}: it must return an "
-                "async iterator, as an async generator is (call the generator "
-                "function)"
+                f"{self.label} returned {type(result).__name__}: it must return "
+                "Channels, or an async iterator, as an async generator is (call the "
+                "generator function)"
             )
         found: AsyncIterator[Any] = iterator()
         return found

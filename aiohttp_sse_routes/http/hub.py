@@ -18,13 +18,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from ..errors import NotSetUp
-from ..logs.memory import MemoryLog
+from ..errors import NotSetUp, StoreError, StoreUnavailable
+from ..logs.memory import MemoryLog, MemoryStore
+from ..logs.store import Store
 from ..serialize import Dumps
 from ..settings import RouteSettings
+from ..streams.broker import Broker
 from ..streams.clock import Clock, MonotonicClock, Ticker
 from ..streams.private import PrivateRuns
 from ..streams.producer import Producer
+from ..streams.publishing import Outlet
 from ..streams.shared import SharedRuns
 from ..streams.turns import Turns
 from .connection import Connection
@@ -49,6 +52,7 @@ class HubSettings:
     max_detached: int = 1000
     allow_origins: tuple[str, ...] = ()
     shutdown_grace: float = 0.5
+    store: Store = field(default_factory=MemoryStore)
     clock: Clock = field(default_factory=MonotonicClock)
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -101,6 +105,8 @@ class Hub:
     def __init__(self, settings: HubSettings) -> None:
         self.settings = settings
         self.clock = settings.clock
+        self.store = settings.store
+        self.outlet = Outlet(self.store, settings.dumps, settings.max_event_bytes)
         self.running = False
         self._reset()
 
@@ -120,16 +126,36 @@ class Hub:
 
     # -- life ----------------------------------------------------------------------
 
-    def open(self, routes: Iterable[RouteSettings]) -> None:
-        """Begin, at the application's start; *routes* say how quick to tick."""
+    async def open(self, routes: Iterable[RouteSettings]) -> None:
+        """Begin, at the application's start; *routes* say how quick to tick.
+
+        Raises:
+            StoreError: the store cannot work as it was configured.
+        """
         self._reset()
-        self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
+        self.released: asyncio.Future[None] = self.loop.create_future()
         self.turns = Turns()
+        self.broker = Broker(self.store, self.turns)
+        await self.store.open(self.broker, now=self.clock.now)
         for route in routes:
             for duration in (route.heartbeat, route.resume, route.lifetime):
                 self.ticker.serve(duration)
         self.ticker.start()
         self.running = True
+
+    async def cursor(self) -> str:
+        """See `SSE.cursor`."""
+        broker = self.broker
+        if not broker.ready:
+            raise StoreUnavailable("the store was not reached yet: try again later")
+        place = broker.head
+        if not self.store.complete:
+            try:
+                place = max(place, await self.store.head())
+            except StoreError as exc:
+                _logger.debug("the cursor is this worker's: %s", exc)
+        return broker.cursor(place)
 
     async def drain(self) -> None:
         """End all streams: connections at once, generators by being told.
@@ -174,6 +200,8 @@ class Hub:
                 connection.transport.abort()
         self._leaving.clear()
         self.running = False
+        await self.broker.close()
+        await self.store.close()
 
     # -- connections -----------------------------------------------------------------
 
@@ -258,6 +286,7 @@ class Hub:
         """Do what is due."""
         for connection, heartbeat in tuple(self._connections.items()):
             connection.tick(now, heartbeat)
+        self.store.tick(now)
         for connection in tuple(self._leaving):
             if connection.leaving:
                 connection.tick_leaving(now)

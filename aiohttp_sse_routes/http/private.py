@@ -13,9 +13,11 @@ from collections.abc import Hashable
 
 from aiohttp import hdrs, web
 
+from ..streams.channels import Channels
 from ..streams.ending import Ending
 from ..streams.private import PrivateRun
 from ..streams.reader import GapReason
+from .channels import ChannelVisit
 from .connection import Connection
 from .handler import maybe_await
 from .requests import QUERY_NAMES, Brought, consulted
@@ -91,7 +93,7 @@ class PrivateVisit(Visit):
         self.greet(connection, run.feed, "gap" if gap else "continued", start, gap)
         run.attach(connection, start)
         try:
-            await self.follow(connection, [run.producer])
+            await self.follow(connection)
         finally:
             self._detach(run, connection)
         connection.release()
@@ -99,7 +101,12 @@ class PrivateVisit(Visit):
 
     async def _begin(self, key: Hashable) -> web.StreamResponse:
         settings, hub = self.settings, self.hub
-        iterator = await self.target.iterate(self.request)
+        result = await self.target.call(self.request)
+        if isinstance(result, Channels):
+            visit = ChannelVisit(
+                self.target, self.request, hub, settings, self.brought, self.slot
+            )
+            return await visit.serve(result)
         announced = False
 
         def on_end(run: PrivateRun, ending: Ending) -> None:
@@ -108,7 +115,7 @@ class PrivateVisit(Visit):
                 hub.private.forget(run)
 
         run = PrivateRun(
-            iterator,
+            result,
             encode=self.target.encoder(hub, settings),
             key=key,
             max_events=settings.replay,
@@ -173,7 +180,7 @@ class PrivateVisit(Visit):
         self.hub.private.add(run)
         run.attach(connection, 0)
         try:
-            await self.follow(connection, [run.producer])
+            await self.follow(connection)
         finally:
             self._detach(run, connection)
             self.target.resumes_itself |= run.feed.gave_ids

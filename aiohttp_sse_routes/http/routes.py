@@ -43,8 +43,8 @@ _MEANINGLESS: Final[dict[Form, dict[str, str]]] = {
         "on_slow": "a private run is paused by its client, never overtaken",
     },
     "coroutine": {
-        "history": "a private run has no events from before its client",
-        "on_slow": "a private run is paused by its client, never overtaken",
+        "history": "a private run has no events from before its client, and channels "
+        "have theirs by Channels(..., history=...)",
     },
     "shared": {"owner": "a shared run belongs to nobody"},
 }
@@ -55,8 +55,8 @@ class SSERouteDef(web.AbstractRouteDef):
 
     Args:
         path: The path, as aiohttp's router takes it; it begins with ``/``.
-        handler: An async generator function, or a coroutine function that returns an
-            async iterator; a bound method is one too.
+        handler: An async generator function, or a coroutine function that returns
+            `Channels` or an async iterator; a bound method is one too.
         **options: See `sse_route`.
 
     Raises:
@@ -325,7 +325,7 @@ def _form_of(handler: Any, settings: RouteSettings, where: str) -> Form:
     else:
         raise ConfigurationError(
             f"{where}: this is a plain function: write async def with yield, or async "
-            "def that returns an async iterator"
+            "def that returns Channels or an async iterator"
         )
     try:
         inspect.signature(handler).bind(None)
@@ -348,6 +348,11 @@ def _check_form(
             raise ConfigurationError(
                 f"{where}: {option}= means nothing here, {reason}: leave it out"
             )
+    if form == "shared" and settings.on_slow == "conflate":
+        raise ConfigurationError(
+            f"{where}: on_slow='conflate' needs events with a key, which channels have "
+            "and a shared run has not: use 'gap' or 'disconnect'"
+        )
     if form == "shared" and settings.methods != ("GET",):
         raise ConfigurationError(
             f"{where}: a shared run has no request, and is followed by GET only: leave "

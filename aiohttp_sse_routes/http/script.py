@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = (
     "RETRY_LATER",
     "EndReason",
+    "Refusal",
     "Resumed",
     "RouteScript",
     "busy",
@@ -24,7 +25,7 @@ from aiohttp import web
 from ..cursor import has_our_format
 from ..streams.ending import Ending
 from ..streams.reader import GapReason
-from ..wire import control, retry_line
+from ..wire import COMMENT, control, retry_line
 from .connection import CloseReason, Connection, Script
 
 RETRY_LATER: Final = 30_000
@@ -43,7 +44,11 @@ def spread(value: float, share: float = 0.25) -> float:
     return value * random.uniform(1 - share, 1 + share)  # noqa: S311 -- not a secret
 
 
-def busy(reason: Literal["limit", "shutdown"], *, control_events: bool) -> bytes:
+Refusal = Literal["limit", "shutdown", "store"]
+"""Why a client is refused softly: it is one too many, or nothing can be had now."""
+
+
+def busy(reason: Refusal, *, control_events: bool) -> bytes:
     """Return the whole body of a soft refusal, which a browser survives."""
     retry = retry_line(spread(RETRY_LATER))
     if not control_events:
@@ -98,15 +103,14 @@ class RouteScript(Script):
     # -- in the course of a stream ---------------------------------------------------
 
     def gap(
-        self, connection: Connection, reason: GapReason, after: int, place: int
+        self, connection: Connection, reason: GapReason, after: str, place: str
     ) -> bytes | None:
         """See `Script.gap`."""
-        feed = connection.feed
-        if feed is None or not self._control_events:
+        if not self._control_events:
             return None
         if self._disconnect_slow and reason == "slow":
             return None
-        return self.gap_block(reason, feed.cursor(after), feed.cursor(place))
+        return self.gap_block(reason, after, place)
 
     def ending(
         self, connection: Connection, ending: Ending
@@ -121,11 +125,8 @@ class RouteScript(Script):
             return "reconnect", retry_line(ending.after * 1000) + b"\n"
         if ending.kind == "stopped":
             return "disconnected", self.end_block("disconnected", place)
-        block = retry_line(RETRY_LATER)
-        if not self._control_events:
-            return "error", block + b"\n"
-        block += control("sse-error", {"ref": ending.ref})
-        if refuses(ending) and feed.silent:
+        block = self.failure(ending.ref)
+        if self._control_events and refuses(ending) and feed.silent:
             block += self.end_block("disconnected", place)
         return "error", block
 
@@ -139,6 +140,35 @@ class RouteScript(Script):
     def farewell(self, connection: Connection) -> bytes:
         """See `Script.farewell`."""
         return retry_line(spread(self._retry)) + b"\n"
+
+    def heartbeat(self, connection: Connection) -> bytes:
+        """See `Script.heartbeat`: the place, where it has moved without an event."""
+        feed = connection.feed
+        if feed is None or not feed.moves or not self._control_events:
+            return COMMENT
+        place = feed.place_of(connection)
+        if place <= connection.announced:
+            return COMMENT
+        connection.announced = place
+        return self.place_block(feed.cursor(place))
+
+    def place_block(self, place: str) -> bytes:
+        """Return the block that moves the client's place without an event."""
+        return control("sse-cursor", {}, id=place) if self._control_events else COMMENT
+
+    def disconnected(self, connection: Connection) -> bytes:
+        """Return the last block of a connection that is not to come back."""
+        feed = connection.feed
+        if feed is None:
+            return retry_line(RETRY_LATER) + b"\n"
+        return self.end_block("disconnected", feed.cursor(feed.place_of(connection)))
+
+    def failure(self, ref: str) -> bytes:
+        """Return the last block of a connection whose events cannot be had now."""
+        block = retry_line(RETRY_LATER)
+        if not self._control_events:
+            return block + b"\n"
+        return block + control("sse-error", {"ref": ref})
 
 
 def refuses(ending: Ending) -> bool:

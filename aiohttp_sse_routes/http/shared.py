@@ -96,7 +96,7 @@ class SharedVisit(Visit):
         if resumed == "fresh" and start == feed.delivered:
             stream.newcomers.add(connection)
         try:
-            await self.follow(connection, [])
+            await self.follow(connection)
         finally:
             feed.leave(connection)
             stream.newcomers.discard(connection)

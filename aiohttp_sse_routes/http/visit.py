@@ -12,21 +12,20 @@ __all__ = ("Visit", "failed_unopened", "log_failure", "refusal", "status_of")
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
 from aiohttp import web
 
 from ..settings import RouteSettings
 from ..streams.ending import Ending
-from ..streams.feed import Feed
 from ..streams.producer import Producer
-from ..streams.reader import GapReason
+from ..streams.reader import GapReason, Source
 from .connection import Connection
 from .handler import Target
 from .hub import Hub, Slot
 from .requests import Brought
 from .response import HEADERS, RouteResponse
-from .script import Resumed, RouteScript, busy, spread
+from .script import Refusal, Resumed, RouteScript, busy, spread
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -122,7 +121,7 @@ class Visit:
     def greet(
         self,
         connection: Connection,
-        feed: Feed,
+        feed: Source,
         resumed: Resumed,
         place: int,
         gap: GapReason | None,
@@ -136,7 +135,7 @@ class Visit:
             block += self.script.gap_block(gap, self.brought.id, at)
         connection.write(block)
 
-    async def follow(self, connection: Connection, began: list[Producer]) -> None:
+    async def follow(self, connection: Connection) -> None:
         """Wait until *connection* is closed, whoever closes it."""
         try:
             while connection.closed is None:
@@ -223,9 +222,7 @@ def _current_task() -> asyncio.Task[object]:
     return task
 
 
-def refusal(
-    reason: Literal["limit", "shutdown"], settings: RouteSettings
-) -> web.Response:
+def refusal(reason: Refusal, settings: RouteSettings) -> web.Response:
     """Return the answer that a browser survives: come back later."""
     body = busy(reason, control_events=settings.control_events)
     return web.Response(body=body, headers=HEADERS)

@@ -107,7 +107,8 @@ class Lease(NamedTuple):
 
     Attributes:
         number: The asker's number while it holds the lease; None: another holds it.
-        wanted: Seconds since anybody asked with ``wanted=True``, the asker included.
+        wanted: Seconds since anybody asked with ``wanted=True``, the asker included;
+            infinite if nobody has, or long ago.
     """
 
     number: int | None
@@ -166,7 +167,7 @@ class Lineage:
         It may be above the log's newest number: then the cursor comes from the future,
         or from a worker that is further.
         """
-        if cursor.kind == "r":
+        if cursor.kind != "l":
             return None
         if cursor.log == self.generation:
             return cursor.seq

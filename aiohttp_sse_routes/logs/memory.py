@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = ("MemoryLog", "MemoryStore")
 
+import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,6 +21,9 @@ from .ring import Ring
 from .store import IDEMPOTENCY_SECONDS, Follower, Store
 
 _NEVER: Final = float("inf")
+
+_UNWANTED: Final = 3600.0
+"""Seconds after which nothing is known any more of a lease that nobody wants."""
 
 
 class MemoryLog:
@@ -78,8 +83,13 @@ class MemoryStore(Store):
             )
         super().__init__(Bounds(max_events, max_age, max_bytes), memory=max_total_bytes)
         self._now: Callable[[], float] | None = None
-        self._published: dict[tuple[str, str], tuple[float, Appended]] = {}
+        # Those first that were first.
+        self._published: OrderedDict[tuple[str, str], tuple[float, Appended]] = (
+            OrderedDict()
+        )
         self._leases: dict[str, _Held] = {}
+        # One for all names and openings, so that a lease may be forgotten.
+        self._numbers = itertools.count(1)
 
     async def open(
         self, follower: Follower | None, *, now: Callable[[], float]
@@ -127,8 +137,8 @@ class MemoryStore(Store):
             prev = seq
         done = Appended(self.lineage.generation, head + 1, prev)
         if idempotency_key is not None:
-            self._published.pop((channel, idempotency_key), None)
             self._published[channel, idempotency_key] = now, done
+            self._published.move_to_end((channel, idempotency_key))
         self.deliver(entries, bounds)
         return done
 
@@ -174,7 +184,7 @@ class MemoryStore(Store):
             held.until = now + seconds
         elif held.until <= now:
             held.holder, held.until = holder, now + seconds
-            held.number += 1
+            held.number = next(self._numbers)
         mine = held.number if held.holder == holder else None
         return Lease(mine, now - held.wanted)
 
@@ -188,10 +198,13 @@ class MemoryStore(Store):
     def tick(self, now: float) -> None:
         """See `Store.tick`."""
         super().tick(now)
-        for key, (then, _) in tuple(self._published.items()):
+        while self._published:
+            key, (then, _) = next(iter(self._published.items()))
             if now - then < IDEMPOTENCY_SECONDS:
                 break
             del self._published[key]
+        for name in [name for name, held in self._leases.items() if held.over(now)]:
+            del self._leases[name]
 
     def _time(self) -> float:
         if self._now is None:
@@ -207,3 +220,7 @@ class _Held:
         self.number = 0
         self.until = -_NEVER
         self.wanted = -_NEVER
+
+    def over(self, now: float) -> bool:
+        """Whether nobody holds it, or has wanted it for long."""
+        return self.until <= now and now - self.wanted > _UNWANTED

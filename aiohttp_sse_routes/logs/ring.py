@@ -148,10 +148,35 @@ class Ring:
         """The number of the oldest entry that is kept; None if none is."""
         return self._seqs[self._first] if len(self._seqs) > self._first else None
 
-    def between(self, place: int, through: int) -> list[tuple[int, bytes]]:
-        """Return entries after *place*, through *through*, with their numbers."""
+    def pop(self) -> tuple[int, bytes]:
+        """Drop the oldest entry, of which there is one, and return it."""
+        first = self._first
+        entry = self._seqs[first], self._blocks[first]
+        self.floor, self.lost = entry[0], "expired"
+        self._base = self._ends[first]
+        self._drop_before(first + 1)
+        return entry
+
+    def between(
+        self, place: int, through: int, limit: int | None = None
+    ) -> list[tuple[int, bytes]]:
+        """Return entries after *place*, through *through*, with their numbers.
+
+        Args:
+            place: The number of the last entry that is not wanted.
+            through: The last number to return.
+            limit: Stop with the first entry that goes over so many bytes.
+        """
         low, high = self._index(place), self._index(through)
+        if limit is not None and low < high:
+            over = bisect_right(self._ends, self._end(low) + limit, low, high)
+            high = min(high, over + 1)
         return list(zip(self._seqs[low:high], self._blocks[low:high], strict=True))
+
+    def last(self, through: int) -> int:
+        """Return the newest number that is at most *through*, or else the floor."""
+        index = self._index(through)
+        return self._seqs[index - 1] if index > self._first else self.floor
 
     def newest(self, count: int, through: int) -> int:
         """Return the place from which the newest *count* entries are read."""

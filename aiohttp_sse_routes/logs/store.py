@@ -163,7 +163,7 @@ class Store(ABC):
         Args:
             channels: Names, none twice.
             after: The place, in the present generation's numbers.
-            through: The last number to return.
+            through: The last number to return; not above the log's head.
             limit: About how many bytes to return; one entry is returned at least, if
                 there is any.
 

@@ -12,6 +12,7 @@ __all__ = ("Tail",)
 
 import heapq
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -53,7 +54,7 @@ class Tail:
         self._rings: dict[str, Ring] = {}
         self._latest: dict[str, Latest] = {}
         # Of channels of which nothing is left, those first that went first.
-        self._floors: dict[str, int] = {}
+        self._floors: OrderedDict[str, int] = OrderedDict()
         # One item for each ring: its oldest number, as it was at some time.
         self._oldest: list[tuple[int, str]] = []
         # When the head was where, side by side.
@@ -95,43 +96,39 @@ class Tail:
         self.head = seq
         ring = self._rings.get(channel)
         if ring is None:
-            ring = self._new_ring(channel, bounds or self.bounds)
-            heapq.heappush(self._oldest, (seq, channel))
-        before = ring.nbytes
+            ring = self._new_ring(entry, bounds or self.bounds)
+        latest = self._latest.get(channel)
+        before = _weight(ring, latest)
         if entry.prev > ring.head:
             # Entries between were never seen here.
             ring.clear(entry.prev, "expired")
-            self._latest.pop(channel, None)
+            if latest is not None:
+                latest = None
+                del self._latest[channel]
         ring.append(seq, block)
         if entry.key is not None:
-            latest = self._latest.get(channel)
             if latest is None:
-                latest = self._latest[channel] = Latest(ring.max_events, ring.floor)
+                latest = self._latest[channel] = _latest_of(ring)
             latest.add(seq, entry.key)
-        if channel in self._latest:
-            while ring.over:
-                self._drop(channel, ring, ring.oldest or 0)
-        else:
+        if latest is None:
             ring.trim()
-        self.nbytes += ring.nbytes - before
+        else:
+            while ring.over:
+                latest.dropped(*ring.pop())
+        self.nbytes += _weight(ring, latest) - before
         if self.nbytes > self.max_total_bytes:
             self._make_room()
         return block
 
-    def _new_ring(self, channel: str, bounds: Bounds) -> Ring:
-        floor = self._floors.pop(channel, self.base)
+    def _new_ring(self, entry: Entry, bounds: Bounds) -> Ring:
+        # The chain knows better than what is remembered of the channel, if anything is.
+        self._floors.pop(entry.channel, None)
         limit = _NO_BOUND if bounds.max_bytes is None else bounds.max_bytes
-        ring = Ring(floor, max_events=bounds.max_events, max_bytes=limit)
+        ring = Ring(entry.prev, max_events=bounds.max_events, max_bytes=limit)
         ring.lost = "expired"
-        self._rings[channel] = ring
+        self._rings[entry.channel] = ring
+        heapq.heappush(self._oldest, (entry.seq, entry.channel))
         return ring
-
-    def _drop(self, channel: str, ring: Ring, through: int) -> None:
-        """Drop what *ring* has through *through*."""
-        latest = self._latest.get(channel)
-        if latest is not None:
-            latest.dropped(ring.between(ring.floor, through))
-        ring.drop(through)
 
     # -- what goes -------------------------------------------------------------------
 
@@ -158,22 +155,33 @@ class Tail:
 
     def _drop_oldest(self, through: int) -> None:
         """Drop, through *through*, from the channel that is oldest; or file it anew."""
-        seq, channel = self._oldest[0]
-        ring = self._rings[channel]
-        if ring.oldest == seq:
-            before = ring.nbytes
-            self._drop(channel, ring, through)
-            self.nbytes += ring.nbytes - before
-        oldest = ring.oldest
-        if oldest is not None:
+        channel = self._oldest[0][1]
+        ring, latest = self._rings[channel], self._latest.get(channel)
+        before = _weight(ring, latest)
+        if latest is None:
+            ring.drop(through)
+        else:
+            while ring.oldest is not None and ring.oldest <= through:
+                latest.dropped(*ring.pop())
+            latest.lose(through)
+        self.nbytes += _weight(ring, latest) - before
+        oldest = latest.oldest if latest is not None else None
+        if oldest is None:
+            oldest = ring.oldest
+        if oldest is None:
+            self._forget(channel, ring.floor)
+        else:
             heapq.heapreplace(self._oldest, (oldest, channel))
-            return
+
+    def _forget(self, channel: str, floor: int) -> None:
+        """Remember of *channel*, which is oldest and empty, no more than its floor."""
         heapq.heappop(self._oldest)
         del self._rings[channel]
         self._latest.pop(channel, None)
-        self._floors[channel] = ring.floor
+        self._floors[channel] = floor
         while len(self._floors) > _MAX_FLOORS:
-            self.base = max(self.base, self._floors.pop(next(iter(self._floors))))
+            _, floor = self._floors.popitem(last=False)
+            self.base = max(self.base, floor)
 
     # -- what is asked ---------------------------------------------------------------
 
@@ -207,9 +215,10 @@ class Tail:
         ]
         if len(rings) == 1:
             blocks, last = rings[0].after(place, through, limit)
-            done = not rings[0].between(last, through)
-            return blocks, through if done else last
-        return _merged((ring.between(place, through) for ring in rings), through, limit)
+            more = blocks and last < rings[0].last(through)
+            return blocks, last if more else through
+        parts = [ring.between(place, through, limit) for ring in rings]
+        return _merged(parts, through, limit)
 
     def items(
         self, channel: str, place: int, through: int
@@ -219,11 +228,10 @@ class Tail:
         if ring is None:
             return []
         found = []
-        prev = ring.floor
-        for seq, block in ring.between(ring.floor, through):
-            if seq > place:
-                key = latest.key(seq) if latest is not None else None
-                found.append((seq, prev, block[block.index(b"\n") + 1 :], key))
+        prev = ring.last(place)
+        for seq, block in ring.between(place, through):
+            key = latest.key(seq) if latest is not None else None
+            found.append((seq, prev, block[block.index(b"\n") + 1 :], key))
             prev = seq
         return found
 
@@ -247,20 +255,31 @@ class Tail:
             number of the newest event that is gone without a newer one of its key.
         """
         ring, latest = self._rings.get(channel), self._latest.get(channel)
-        if ring is None or latest is None:
-            held = ring.between(place, through) if ring is not None else []
-            return held, self.floor(channel)
-        held = [
-            item
-            for item in ring.between(place, through)
-            if not latest.superseded(item[0])
-        ]
-        return [*latest.after(place), *held], latest.lost
+        if ring is None:
+            return [], self.floor(channel)
+        held = ring.between(place, through)
+        if latest is None:
+            return held, ring.floor
+        held = [item for item in held if not latest.superseded(item[0])]
+        return latest.between(place, through) + held, latest.lost
+
+
+def _weight(ring: Ring, latest: Latest | None) -> int:
+    return ring.nbytes if latest is None else ring.nbytes + latest.nbytes
+
+
+def _latest_of(ring: Ring) -> Latest:
+    return Latest(ring.floor, max_events=ring.max_events, max_bytes=ring.max_bytes)
 
 
 def _merged(
     parts: Iterable[list[tuple[int, bytes]]], through: int, limit: int
 ) -> tuple[list[bytes], int]:
+    """Return blocks of *parts* in order, and the place behind them.
+
+    A part that does not reach through *through* goes over *limit* by itself, so that
+    its end is never come to.
+    """
     blocks: list[bytes] = []
     size, last = 0, through
     for seq, block in heapq.merge(*parts):

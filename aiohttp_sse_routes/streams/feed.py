@@ -171,6 +171,11 @@ class Feed:
         return f"{self.prefix}{place}"
 
     @property
+    def moves(self) -> bool:
+        """See `Source.moves`: every entry is for every reader."""
+        return False
+
+    @property
     def silent(self) -> bool:
         """Whether no event has come yet."""
         return self.ring.head == self._first
@@ -310,6 +315,6 @@ class Feed:
         reader.place = self.ring.floor if lost == "expired" else self.fresh_place()
         reason: GapReason = "slow" if lost == "expired" else lost
         return (
-            reader.on_gap(reason, after, reader.place)
+            reader.on_gap(reason, self.cursor(after), self.cursor(reader.place))
             and reader.standing is Standing.BEHIND
         )

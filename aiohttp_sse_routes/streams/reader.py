@@ -25,22 +25,27 @@ class Standing(enum.Enum):
     LIVE = "live"
     BEHIND = "behind"
     PAUSED = "paused"
+    FETCHING = "fetching"
 
 
 class Source(Protocol):
-    """What a reader follows.
+    """What a reader follows."""
 
-    Attributes:
-        delivered: The place of all live readers.
-        written: Bytes written to each live reader since the source began.
-    """
+    @property
+    def delivered(self) -> int:
+        """The place of all live readers."""
 
-    delivered: int
-    written: int
+    @property
+    def written(self) -> int:
+        """Bytes written to each live reader since the source began."""
 
     @property
     def silent(self) -> bool:
         """Whether no event has come yet."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the place of a live reader moves without an event for it."""
 
     def cursor(self, place: int) -> str:
         """Return the id of the place *place*."""
@@ -81,8 +86,13 @@ class Reader:
             return self.sent + self.feed.written - self.joined_live_at
         return self.sent
 
-    def on_gap(self, reason: GapReason, after: int, place: int) -> bool:
+    def on_gap(self, reason: GapReason, after: str, place: str) -> bool:
         """Tell that events after *after* are lost and it goes on from *place*.
+
+        Args:
+            reason: Why.
+            after: The id of the place that the reader had come to.
+            place: The id of the place that it goes on from.
 
         Returns:
             Whether the reader goes on; False if it has left.

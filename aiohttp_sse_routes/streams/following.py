@@ -1,0 +1,181 @@
+"""What one reader follows: a set of channels, as a source that it reads from.
+
+Law: a place and a few facts about holes, whatever the number of channels; no queue. A
+hole is told once, with all that is retained below its end before it and all above it
+behind it, so that the ids that a client sees only grow.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Following", "Keeper", "Keeping", "Topic")
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from .fetches import Fetched
+from .reader import GapReason, Reader
+
+Keeping = Literal["gap", "conflate"]
+"""What a reader is given of what it was too slow for: a gap, or the newest by key."""
+
+
+class Topic:
+    """A channel that somebody follows now.
+
+    Attributes:
+        live: Who has everything so far, with the way to write to each.
+        last: The number of the newest entry that is known of.
+        written: Bytes written to each live reader since the topic began.
+        pending: Numbers and blocks that wait for the end of the turn.
+    """
+
+    __slots__ = ("last", "live", "pending", "written")
+
+    def __init__(self, last: int) -> None:
+        self.live: dict[Reader, Callable[[bytes], object]] = {}
+        self.last = last
+        self.written = 0
+        self.pending: list[tuple[int, bytes]] = []
+
+
+class Keeper(Protocol):
+    """Who keeps the readers of all channels.
+
+    Attributes:
+        delivered: The place of all live readers.
+    """
+
+    delivered: int
+
+    def cursor(self, place: int) -> str:
+        """See `Source.cursor`."""
+
+    def place_of(self, reader: Reader) -> int:
+        """See `Source.place_of`."""
+
+    def pause(self, reader: Reader) -> None:
+        """See `Source.pause`."""
+
+    def resume(self, reader: Reader) -> None:
+        """See `Source.resume`."""
+
+    def leave(self, reader: Reader) -> None:
+        """See `Source.leave`."""
+
+
+class Following:
+    """The channels of one reader.
+
+    Args:
+        keeper: Who keeps it.
+        names: The channels', none twice.
+        place: Where the reader begins.
+        forgiven: By channel: what was gone before it began, and is not missed.
+        reason: Why a hole that is found at once is there.
+        keeping: What it is given of what it was too slow for.
+
+    Attributes:
+        start: The place from which on it has been told of everything.
+        due: A gap that is to be told before anything else: why, and after which id.
+        page: What a store has returned for it and was not yet written.
+    """
+
+    __slots__ = (
+        "due",
+        "forgiven",
+        "hole_after",
+        "hole_end",
+        "keeper",
+        "keeping",
+        "names",
+        "page",
+        "reason",
+        "start",
+        "topics",
+    )
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        names: Sequence[str],
+        place: int,
+        *,
+        forgiven: Mapping[str, int] | None = None,
+        reason: GapReason = "slow",
+        keeping: Keeping = "gap",
+        page: Fetched | None = None,
+    ) -> None:
+        self.keeper = keeper
+        self.names = names
+        self.start = place
+        self.keeping = keeping
+        self.forgiven = dict(forgiven) if forgiven else {}
+        self.reason: GapReason = reason
+        self.due: tuple[GapReason, str] | None = None
+        self.page = page
+        self.topics: Sequence[Topic] = ()
+        self.hole_after = -1  # the place before the hole that is being told of
+        self.hole_end = 0
+
+    @property
+    def written(self) -> int:
+        """Bytes written to all live readers of these channels, each channel once."""
+        return sum([topic.written for topic in self.topics])
+
+    @property
+    def delivered(self) -> int:
+        """See `Source.delivered`."""
+        return self.keeper.delivered
+
+    @property
+    def silent(self) -> bool:
+        """See `Source.silent`: a channel has no beginning."""
+        return False
+
+    @property
+    def moves(self) -> bool:
+        """See `Source.moves`: with every entry of other channels."""
+        return True
+
+    def cursor(self, place: int) -> str:
+        """See `Source.cursor`."""
+        return self.keeper.cursor(place)
+
+    def place_of(self, reader: Reader) -> int:
+        """See `Source.place_of`."""
+        return self.keeper.place_of(reader)
+
+    def pause(self, reader: Reader) -> None:
+        """See `Source.pause`."""
+        self.keeper.pause(reader)
+
+    def resume(self, reader: Reader) -> None:
+        """See `Source.resume`."""
+        self.keeper.resume(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """See `Source.leave`."""
+        self.keeper.leave(reader)
+
+    def missed(self, floors: Mapping[str, int], place: int) -> Mapping[str, int]:
+        """Return those of *floors* that the reader at *place* is to be told of."""
+        forgiven = self.forgiven
+        if not forgiven:
+            return {name: floor for name, floor in floors.items() if floor > place}
+        return {
+            name: floor
+            for name, floor in floors.items()
+            if floor > place and floor > forgiven.get(name, -1)
+        }
+
+    def open_hole(self, floors: Mapping[str, int], place: int) -> None:
+        """Note that what *floors* say is gone, for a reader at *place*."""
+        self.forgiven.update(floors)
+        self.hole_end = max(self.hole_end, *floors.values())
+        if self.hole_after < 0:
+            self.hole_after = place
+
+    def close_hole(self) -> int:
+        """Return where the hole began; it has been told of."""
+        after, self.hole_after, self.hole_end = self.hole_after, -1, 0
+        return after
