@@ -20,6 +20,7 @@ from yarl import URL
 
 from .errors import ConfigurationError, NotSetUp, StoreError
 from .http.cors import answer_preflights, sign_responses
+from .http.dismissal import Dismissal, owner_text
 from .http.hub import HUB_KEY, Hub, HubSettings
 from .http.pages import Pages
 from .http.routes import DEFAULT_TABLE, Found, all_apps, find_routes
@@ -184,6 +185,55 @@ class SSE:
         if not self._hub.running:
             raise StoreError("cursor: the application does not run")
         return await self._hub.cursor()
+
+    async def disconnect(
+        self,
+        *,
+        owner: Any = None,
+        channel: str | None = None,
+        route: str | None = None,
+        reconnect: bool = False,
+    ) -> None:
+        """End connections, on every worker that shares the store: a revoked user.
+
+        All that is given must hold for a connection. A client is told not to come back
+        (``sse-end``, ``disconnected``); one that is between two connections at the
+        moment cannot be told, so let a ``guard`` refuse it too.
+
+        Args:
+            owner: What the route's ``owner`` has returned; something JSON can carry.
+            channel: A channel that the connection follows.
+            route: The route's name, else its handler's.
+            reconnect: Whether they may come back at once, for new rights or content.
+
+        Raises:
+            StoreUnavailable: it was done on this worker, and the others cannot be
+                told now.
+            StoreError: the application does not run.
+            ValueError: nothing is given, the route is unknown, or JSON cannot carry
+                the owner.
+        """
+        if owner is None and channel is None and route is None:
+            raise ValueError(
+                "disconnect() would end every connection: give owner=, channel= or "
+                "route="
+            )
+        if route is not None and route not in self._pages.route_names:
+            raise ValueError(
+                f"disconnect(route={route!r}): there is no such route; the routes are "
+                f"{', '.join(sorted(self._pages.route_names)) or 'none'}"
+            )
+        text = owner_text(owner)
+        if owner is not None and text is None:
+            raise ValueError(
+                f"disconnect(owner={owner!r}): JSON cannot carry it, so no other "
+                "worker could know it: let owner= return a str or an int"
+            )
+        if not self._hub.running:
+            raise StoreError("disconnect: the application does not run")
+        await self._hub.dismissals.send(
+            Dismissal(owner=text, channel=channel, route=route, reconnect=reconnect)
+        )
 
     @property
     def client_url(self) -> str:

@@ -43,6 +43,7 @@ class RouteDefaults(TypedDict, total=False):
     """The options that ``setup`` takes as defaults for all routes."""
 
     guard: Callable[[Any], Any] | None
+    recheck: float | None
     owner: Callable[[Any], Any] | None
     replay: int
     replay_bytes: int
@@ -82,8 +83,12 @@ class RouteSettings:
         events: Event names by the type of what is yielded.
         guard: Called with the request on every connect, awaited if need be. What it
             raises is the answer; ``False`` is 403.
-        owner: Called with the request: who a private run belongs to. By default a
-            hash of the ``Authorization`` header.
+        recheck: Seconds after which the guard is asked again, and of a channel route
+            its coroutine too, spread by a quarter; None for never. Who is refused then
+            is told not to come back; who would follow other channels comes back.
+        owner: Called with the request: who a private run belongs to, and whom
+            `SSE.disconnect` finds by it. By default a hash of the ``Authorization``
+            header, for private runs alone.
         replay: Events that a run's log holds. A browser that comes back after a few
             seconds of a busy stream finds all of it.
         replay_bytes: Bytes that it holds.
@@ -110,6 +115,7 @@ class RouteSettings:
     shared: bool = False
     events: Mapping[str, type] | None = None
     guard: Callable[[Any], Any] | None = None
+    recheck: float | None = None
     owner: Callable[[Any], Any] | None = None
     replay: int = 500
     replay_bytes: int = 262_144
@@ -246,7 +252,7 @@ def _positive_seconds(where: str, value: Any) -> None:
     check_seconds(where, value, positive=True)
 
 
-def _lifetime(where: str, value: Any) -> None:
+def _optional_seconds(where: str, value: Any) -> None:
     if value is not None:
         check_seconds(where, value, positive=True)
 
@@ -327,6 +333,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "shared": _bool,
     "events": _events,
     "guard": check_callable,
+    "recheck": _optional_seconds,
     "owner": check_callable,
     "replay": _positive_count,
     "replay_bytes": _positive_count,
@@ -334,7 +341,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "history": check_count,
     "heartbeat": _positive_seconds,
     "retry": _retry,
-    "lifetime": _lifetime,
+    "lifetime": _optional_seconds,
     "open_timeout": check_seconds,
     "on_slow": _on_slow,
     "client": _bool,

@@ -984,7 +984,7 @@ async def test_a_coroutine_that_returns_something_else(
     (record,) = [r for r in caplog.records if r.exc_info]
     text = str(record.exc_info[1]) if record.exc_info else ""
     assert "<locals>.x returned" in text
-    assert "must return an async iterator" in text
+    assert "must return Channels, or an async iterator" in text
 
 
 # -- shared runs -----------------------------------------------------------------------

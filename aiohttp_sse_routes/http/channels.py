@@ -21,6 +21,7 @@ from ..streams.channels import Channels
 from ..streams.resumption import Start, begin
 from .connection import Connection
 from .handler import maybe_await
+from .recheck import Verdict
 from .snapshot import Snapshots, unready
 from .visit import Visit, refusal
 
@@ -30,8 +31,11 @@ _logger = logging.getLogger("aiohttp_sse_routes")
 class ChannelVisit(Visit):
     """See `Visit`."""
 
+    _names: tuple[str, ...] | None = None
+
     async def serve(self, spec: Channels) -> web.StreamResponse:
         """Follow *spec* until the client leaves."""
+        self._names = spec.names
         try:
             return await self._serve(spec)
         finally:
@@ -68,6 +72,19 @@ class ChannelVisit(Visit):
                 await self.outlast(producer, producer.stop)
         connection.release()
         return self.response
+
+    async def recheck(self) -> Verdict:
+        """Ask the guard, then the handler's coroutine, which may say other channels."""
+        verdict = await super().recheck()
+        if verdict != "keep" or self._names is None:
+            return verdict
+        try:
+            result = await self.target.call(self.clone())
+        except web.HTTPException as exc:
+            return "refused" if exc.status < 500 else "keep"
+        if isinstance(result, Channels) and set(result.names) == set(self._names):
+            return "keep"
+        return "changed"
 
     async def _start(self, spec: Channels) -> Start:
         return await begin(

@@ -61,6 +61,10 @@ class Script:
         """Return the last block of a connection that is to come back."""
         raise NotImplementedError
 
+    def disconnected(self, connection: Connection) -> bytes:
+        """Return the last block of a connection that is not to come back."""
+        raise NotImplementedError
+
     def heartbeat(self, connection: Connection) -> bytes:
         """Return what is said when there has been nothing to say."""
         return COMMENT
@@ -81,7 +85,10 @@ class Connection(asyncio.Protocol, PacedReader):
         closed: Why it was closed; None while it is open.
         opened: When it was.
         due: When it is to be ended; None for never.
+        route: The name of the route that it is of.
+        owner: Whose it is, as text; None for nobody's.
         channels: What it follows, where it follows channels.
+        on_dismissed: Called when it was ended for good in the midst of a run.
         announced: The place of which the client knows the id, as far as was noted.
         on_hole: Called in place of telling a gap, with why and after which id; returns
             what `Reader.on_gap` does.
@@ -103,6 +110,9 @@ class Connection(asyncio.Protocol, PacedReader):
         self.due: float | None = None
         self.cancelled = False
         self.announced = 0
+        self.route = ""
+        self.owner: str | None = None
+        self.on_dismissed: Callable[[], None] | None = None
         self.channels: tuple[str, ...] = ()
         self.on_hole: Callable[[GapReason, str], bool] | None = None
         self._chunked = chunked
@@ -153,6 +163,13 @@ class Connection(asyncio.Protocol, PacedReader):
     def farewell(self) -> bytes:
         """Return the last block of a connection that is to come back."""
         return self._script.farewell(self) if self._script is not None else b""
+
+    def dismiss(self) -> None:
+        """End the stream for good, and what it is a part of."""
+        block = self._script.disconnected(self) if self._script is not None else b""
+        self.end("disconnected", block)
+        if self.on_dismissed is not None:
+            self.on_dismissed()
 
     def abort(self, reason: CloseReason) -> None:
         """Cut the connection: its peer takes nothing more."""

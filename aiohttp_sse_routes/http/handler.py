@@ -6,7 +6,7 @@ what it yields is encoded by its route's options.
 
 from __future__ import annotations
 
-__all__ = ("Target", "label_of", "maybe_await")
+__all__ = ("Target", "label_of", "maybe_await", "name_of")
 
 import functools
 import inspect
@@ -49,6 +49,7 @@ class Target:
         self.settings = settings
         self.given = given
         self.label = label_of(handler)
+        self.name = name_of(handler, settings)
         self.resumes_itself = False
 
     def settings_for(self, hub: Hub) -> RouteSettings:
@@ -58,6 +59,16 @@ class Target:
             settings = self.settings.with_defaults(
                 self.given, hub.settings.defaults, self.label
             )
+            if (
+                "recheck" in self.given
+                and settings.guard is None
+                and settings.recheck is not None
+                and self.form != "coroutine"
+            ):
+                raise ConfigurationError(
+                    f"{self.label}: recheck= has nothing to ask without guard=: give "
+                    "one, or leave recheck out"
+                )
             hub.route_settings[self] = settings
         return settings
 
@@ -92,6 +103,16 @@ class Target:
             return encode(value, name=name, dumps=dumps, limit=limit)
 
         return named
+
+
+def name_of(handler: Callable[..., Any], settings: RouteSettings) -> str:
+    """Return the route's name, else its handler's."""
+    if settings.name is not None:
+        return settings.name
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name: str = getattr(handler, "__name__", type(handler).__name__)
+    return name
 
 
 def label_of(handler: Callable[..., Any]) -> str:

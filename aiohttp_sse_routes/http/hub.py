@@ -31,6 +31,8 @@ from ..streams.publishing import Outlet
 from ..streams.shared import SharedRuns
 from ..streams.turns import Turns
 from .connection import Connection
+from .dismissal import CHANNEL, Dismissal, Dismissals
+from .recheck import Rechecks
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -118,6 +120,10 @@ class Hub:
         self.shared = SharedRuns(self.log)
         self.producers: set[Producer] = set()
         self.route_settings: dict[object, RouteSettings] = {}
+        self.dismissals = Dismissals(
+            self.store, lambda: self._connections, self._dismiss, self._forget_runs
+        )
+        self.rechecks = Rechecks(self._dismiss)
         self._later: set[asyncio.Task[None]] = set()
         self._connections: dict[Connection, float] = {}
         self._leaving: set[Connection] = set()
@@ -137,9 +143,15 @@ class Hub:
         self.released: asyncio.Future[None] = self.loop.create_future()
         self.turns = Turns()
         self.broker = Broker(self.store, self.turns)
+        self.broker.watch(CHANNEL, self.dismissals.receive)
         await self.store.open(self.broker, now=self.clock.now)
         for route in routes:
-            for duration in (route.heartbeat, route.resume, route.lifetime):
+            for duration in (
+                route.heartbeat,
+                route.resume,
+                route.lifetime,
+                route.recheck,
+            ):
                 self.ticker.serve(duration)
         self.ticker.start()
         self.running = True
@@ -259,8 +271,22 @@ class Hub:
     def unwatch(self, connection: Connection) -> None:
         """Count *connection* no more; one that is leaving is seen out."""
         self._connections.pop(connection, None)
+        self.rechecks.remove(connection)
         if connection.leaving:
             self._leaving.add(connection)
+
+    def _dismiss(self, connection: Connection, may_come_back: bool) -> None:
+        """End *connection*; unless it may come back, what it is of ends with it."""
+        if may_come_back:
+            connection.end("reconnect", connection.farewell())
+            return
+        connection.dismiss()
+
+    def _forget_runs(self, dismissal: Dismissal) -> None:
+        """End the private runs that wait for clients which are not to come back."""
+        for run in self.private:
+            if run.reader is None and dismissal.means(run.route, run.owner, ()):
+                self.private.close(run)
 
     def at_drain(self, who: object, end: Callable[[], None]) -> None:
         """Call *end* when the application shuts down, unless `forget` comes before."""
@@ -295,6 +321,7 @@ class Hub:
         if self.draining:
             # Nothing begins again, and all that waits was ended.
             return
+        self.rechecks.tick(now)
         self.private.expire(now)
         self.shared.tick(now)
 

@@ -13,6 +13,7 @@ __all__ = ("Pages",)
 import functools
 import gzip
 import re
+from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -107,6 +108,11 @@ class Pages:
             loader=self._user_loader(),
         )
         self._extend_environments()
+
+    @property
+    def route_names(self) -> Collection[str]:
+        """The names of all routes."""
+        return self._resources.keys()
 
     @property
     def client_url(self) -> str:

@@ -19,6 +19,7 @@ from ..streams.private import PrivateRun
 from ..streams.reader import GapReason
 from .channels import ChannelVisit
 from .connection import Connection
+from .dismissal import owner_text
 from .handler import maybe_await
 from .requests import QUERY_NAMES, Brought, consulted
 from .script import Resumed
@@ -63,6 +64,7 @@ class PrivateVisit(Visit):
             )
         else:
             owner = await maybe_await(ask(request))
+            self.owner = owner_text(owner)
         query = sorted((k, v) for k, v in request.query.items() if k not in QUERY_NAMES)
         return self.target, request.method, request.path, tuple(query), owner
 
@@ -91,6 +93,7 @@ class PrivateVisit(Visit):
             return self.response
         start = run.feed.ring.floor if gap else place
         self.greet(connection, run.feed, "gap" if gap else "continued", start, gap)
+        connection.on_dismissed = lambda: hub.private.close(run)
         run.attach(connection, start)
         try:
             await self.follow(connection)
@@ -106,6 +109,7 @@ class PrivateVisit(Visit):
             visit = ChannelVisit(
                 self.target, self.request, hub, settings, self.brought, self.slot
             )
+            visit.owner = self.owner
             return await visit.serve(result)
         announced = False
 
@@ -124,6 +128,8 @@ class PrivateVisit(Visit):
             name=self.target.label,
             turns=hub.turns,
             on_end=on_end,
+            route=self.target.name,
+            owner=self.owner,
         )
         self.keep(run.producer)
         if hub.draining:
@@ -178,6 +184,7 @@ class PrivateVisit(Visit):
         gap: GapReason | None = "unknown" if resumed == "gap" else None
         self.greet(connection, run.feed, resumed, 0, gap)
         self.hub.private.add(run)
+        connection.on_dismissed = lambda: self.hub.private.close(run)
         run.attach(connection, 0)
         try:
             await self.follow(connection)

@@ -30,7 +30,7 @@ from aiohttp import hdrs, web
 from ..errors import ConfigurationError
 from ..settings import Form, RouteOptions, RouteSettings, function_of
 from .endpoint import Endpoint
-from .handler import Target, label_of
+from .handler import Target, label_of, name_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -94,9 +94,7 @@ class SSERouteDef(web.AbstractRouteDef):
     @property
     def name(self) -> str:
         """The route's name, else its handler's."""
-        handler = _unbound(self.handler)
-        name: str = getattr(handler, "__name__", type(handler).__name__)
-        return self.settings.name or name
+        return name_of(self.handler, self.settings)
 
     def __repr__(self) -> str:
         methods = ",".join(self.settings.methods)

@@ -157,7 +157,7 @@ class RouteScript(Script):
         return control("sse-cursor", {}, id=place) if self._control_events else COMMENT
 
     def disconnected(self, connection: Connection) -> bytes:
-        """Return the last block of a connection that is not to come back."""
+        """See `Script.disconnected`."""
         feed = connection.feed
         if feed is None:
             return retry_line(RETRY_LATER) + b"\n"

@@ -21,8 +21,9 @@ from ..streams.ending import Ending
 from ..streams.producer import Producer
 from ..streams.reader import GapReason, Source
 from .connection import Connection
-from .handler import Target
+from .handler import Target, maybe_await
 from .hub import Hub, Slot
+from .recheck import Verdict
 from .requests import Brought
 from .response import HEADERS, RouteResponse
 from .script import Refusal, Resumed, RouteScript, busy, spread
@@ -68,6 +69,7 @@ class Visit:
             control_events=settings.control_events,
             disconnect_slow=settings.on_slow == "disconnect",
         )
+        self.owner: str | None = None
         self._excused = False
         self._cancelling = _current_task().cancelling()
 
@@ -105,7 +107,11 @@ class Visit:
         if connection.closed is not None:
             connection.release()
             return None
-        self.hub.watch(connection, self.settings.heartbeat)
+        connection.route, connection.owner = self.target.name, self.owner
+        hub, seconds = self.hub, self.settings.recheck
+        hub.watch(connection, self.settings.heartbeat)
+        if seconds is not None:
+            hub.rechecks.add(connection, self.recheck, seconds, hub.clock.now())
         _logger.info(
             "open %s",
             self.request.path,
@@ -117,6 +123,25 @@ class Visit:
             },
         )
         return connection
+
+    async def recheck(self) -> Verdict:
+        """Ask the guard again, on a request without traces."""
+        guard = self.settings.guard
+        if guard is None:
+            return "keep"
+        try:
+            allowed = await maybe_await(guard(self.clone())) is not False
+        except web.HTTPException as exc:
+            # A server's trouble is no refusal.
+            allowed = exc.status >= 500
+        return "keep" if allowed else "refused"
+
+    def clone(self) -> web.Request:
+        """Return the request as it came; itself, where its body was read already."""
+        try:
+            return self.request.clone()
+        except RuntimeError:
+            return self.request
 
     def greet(
         self,

@@ -48,6 +48,8 @@ class PrivateRun:
         name: The handler's.
         turns: The loop's.
         on_end: Told when the generator has ended.
+        route: The name of the route that it is of.
+        owner: Whose it is, as text; None for nobody's.
     """
 
     def __init__(
@@ -62,7 +64,11 @@ class PrivateRun:
         name: str,
         turns: Turns,
         on_end: Callable[[PrivateRun, Ending], None],
+        route: str = "",
+        owner: str | None = None,
     ) -> None:
+        self.route = route
+        self.owner = owner
         self.token = new_token()
         self.key = key
         self.resume = resume
