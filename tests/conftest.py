@@ -19,6 +19,10 @@ from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import Served, no_generators_left, no_tasks_left
 from .lifecycle import Run, Site
+from .stores import contract_redis, make_store, stores
+
+# Fixtures of the tests of what every store promises.
+__all__ = ("contract_redis", "make_store", "stores")
 
 
 @pytest.fixture(params=[False, True], ids=["default", "cancelling"])

@@ -41,7 +41,7 @@ ROWS = (
     Row("http", frozenset({"http"})),
     Row(
         "glue",
-        frozenset({"", "__main__", "client", "demo", "plugin", "testing"}),
+        frozenset({"", "__main__", "client", "demo", "plugin", "publisher", "testing"}),
     ),
 )
 

@@ -77,9 +77,10 @@ class MemoryStore(Store):
         max_bytes: int | None = None,
         max_total_bytes: int = 268_435_456,
     ) -> None:
-        if isinstance(max_total_bytes, bool) or not isinstance(max_total_bytes, int):
+        total = max_total_bytes
+        if isinstance(total, bool) or not isinstance(total, int) or total < 1:
             raise ConfigurationError(
-                f"MemoryStore(max_total_bytes={max_total_bytes!r}) must be an int"
+                f"MemoryStore(max_total_bytes={total!r}) must be an int of at least 1"
             )
         super().__init__(Bounds(max_events, max_age, max_bytes), memory=max_total_bytes)
         self._now: Callable[[], float] | None = None

@@ -277,8 +277,8 @@ def _merged(
 ) -> tuple[list[bytes], int]:
     """Return blocks of *parts* in order, and the place behind them.
 
-    A part that does not reach through *through* goes over *limit* by itself, so that
-    its end is never come to.
+    A part that was cut off before *through* goes over *limit* by itself: a page that
+    has come to its end is over it too.
     """
     blocks: list[bytes] = []
     size, last = 0, through
@@ -288,4 +288,4 @@ def _merged(
         blocks.append(block)
         size += len(block)
         last = seq
-    return blocks, through
+    return blocks, through if size <= limit else last

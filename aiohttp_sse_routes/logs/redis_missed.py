@@ -1,0 +1,107 @@
+"""Reads what was published while nobody heard it, in the order of its numbers.
+
+Law: memory and answers are bounded, however much was missed and in however many
+channels. What is too much is left out, the oldest first, and never a channel's newest
+entry: its ``prev`` tells that there was more.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Missed",)
+
+from collections.abc import Sequence
+from typing import Final
+
+from .entry import Entry
+from .redis_remote import Remote, Status
+
+_PAGE: Final = 524_288
+"""Bytes of one answer."""
+
+_TOGETHER: Final = 500
+"""Channels that one call reads; with more, all is read before any is handed on."""
+
+_MOST: Final = 33_554_432
+"""Bytes that are held for being put in order."""
+
+
+class Missed:
+    """The entries behind a place, a page at a time.
+
+    Args:
+        remote: The log.
+        status: What it is: entries through its head are read.
+        after: The place.
+
+    Attributes:
+        place: Through which number everything was returned.
+    """
+
+    def __init__(self, remote: Remote, status: Status, after: int) -> None:
+        self.place = after
+        self._remote = remote
+        self._status = status
+        self._channels: dict[str, int] | None = None
+
+    async def more(self) -> Sequence[Entry] | None:
+        """Return the next entries; None at the end, or in another generation.
+
+        Raises:
+            StoreUnavailable: the log cannot be read now.
+        """
+        head = self._status.head
+        if self.place >= head:
+            return None
+        if self._channels is None:
+            self._channels = await self._remote.changed(self.place)
+        names = [name for name, last in self._channels.items() if last > self.place]
+        if len(names) > _TOGETHER:
+            entries = await self._all(names)
+            if entries is not None:
+                self.place = head
+            return entries
+        page = await self._page(names, self.place)
+        if page is None:
+            return None
+        entries, self.place = page
+        return entries
+
+    async def _page(
+        self, names: Sequence[str], after: int
+    ) -> tuple[Sequence[Entry], int] | None:
+        generation, _, page = await self._remote.read(
+            names, after, self._status.head, _PAGE
+        )
+        if generation != self._status.generation:
+            return None
+        return page.entries, page.place
+
+    async def _all(self, names: Sequence[str]) -> Sequence[Entry] | None:
+        entries: list[Entry] = []
+        for start in range(0, len(names), _TOGETHER):
+            group = names[start : start + _TOGETHER]
+            place = self.place
+            while place < self._status.head:
+                page = await self._page(group, place)
+                if page is None:
+                    return None
+                entries += page[0]
+                place = page[1]
+                entries = _shrunk(entries)
+        return sorted(entries)
+
+
+def _shrunk(entries: list[Entry]) -> list[Entry]:
+    """Return *entries* without the oldest, while they are too many bytes."""
+    over = sum(len(entry.lines) for entry in entries) - _MOST
+    if over <= 0:
+        return entries
+    entries.sort()
+    newest = {entry.channel: entry.seq for entry in entries}
+    kept = []
+    for entry in entries:
+        if over > 0 and entry.seq != newest[entry.channel]:
+            over -= len(entry.lines)
+        else:
+            kept.append(entry)
+    return kept
