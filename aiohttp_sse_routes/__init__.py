@@ -16,8 +16,11 @@ __all__ = (
     "LeaseLost",
     "MemoryStore",
     "NotSetUp",
+    "Publisher",
     "Reconnect",
+    "RedisStore",
     "ReplayGap",
+    "SQLiteStore",
     "SSERouteDef",
     "SSERouteTableDef",
     "SSERoutesError",
@@ -53,8 +56,11 @@ from .http.imperative import EventSourceResponse, sse_response
 from .http.requests import last_event_id
 from .http.routes import SSERouteDef, SSERouteTableDef, sse_route
 from .logs.memory import MemoryStore
+from .logs.redis import RedisStore
+from .logs.sqlite import SQLiteStore
 from .logs.store import Store
 from .plugin import SSE, SSE_KEY, get_sse, setup
+from .publisher import Publisher
 from .streams.channels import Channels
 from .streams.producer import Reconnect
 from .streams.shared import SharedRun

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _demo(given: argparse.Namespace) -> int:
     from .demo.serve import serve
 
-    return serve(given.host, given.port, given.path, given.follow)
+    return serve(given.host, given.port, given.path, given.follow, given.data)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,11 +34,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
-        help="serve a page with three live streams, and cut their connections",
+        help="serve live streams and a chat room, and cut their connections",
         description=(
             "Serve a page with three live streams: this machine, a file as it grows, "
-            "and a long job. The page can cut their connections, to show that nothing "
-            "is lost."
+            "and a long job; and a chat room, which outlives the demo. The pages can "
+            "cut their connections, to show that nothing is lost."
         ),
     )
     demo.add_argument(
@@ -63,6 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="file that is followed as it grows (default: the demo's own log)",
+    )
+    demo.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "file in which the chat is kept (default: demo-chat.db in a folder of the "
+            "user's; the demo says where)"
+        ),
     )
     demo.set_defaults(run=_demo)
     return parser

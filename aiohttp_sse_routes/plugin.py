@@ -90,6 +90,7 @@ class SSE:
             EventError: the event cannot be sent.
             ValueError: a name or key is not one.
         """
+        self._check_running("publish")
         return await self._hub.outlet.publish(
             channel, data, event=event, key=key, idempotency_key=idempotency_key
         )
@@ -116,6 +117,7 @@ class SSE:
         Raises:
             StoreUnavailable, StoreError, EventError, ValueError: as `publish`.
         """
+        self._check_running("publish_many")
         return await self._hub.outlet.publish_many(channel, items, event=event, key=key)
 
     def publish_threadsafe(
@@ -136,12 +138,10 @@ class SSE:
         Raises:
             StoreError: the application does not run.
         """
+        self._check_running("publish_threadsafe")
         publishing = self.publish(
             channel, data, event=event, key=key, idempotency_key=idempotency_key
         )
-        if not self._hub.running:
-            publishing.close()
-            raise StoreError("publish_threadsafe: the application does not run")
         return asyncio.run_coroutine_threadsafe(publishing, self._hub.loop)
 
     def subscribe(self, *channels: str, after: str | None = None) -> Subscription:
@@ -161,15 +161,14 @@ class SSE:
             ValueError: a name is not a channel's.
         """
         names = Channels(*channels).names
-        if not self._hub.running:
-            raise StoreError("subscribe: the application does not run")
+        self._check_running("subscribe")
         return Subscription(self._hub.broker, names, after)
 
     async def cursor(self, *channels: str) -> str:
         """Return the place "now", for a page that queries its data after that.
 
         The page opens its stream with it (``sse_url(..., after=cursor)``, or the
-        client's ``after``), and nothing between is lost. While the store cannot be
+        client's ``lastEventId``), and nothing between is lost. While the store cannot be
         reached it is the place that this worker has come to.
 
         Args:
@@ -182,8 +181,7 @@ class SSE:
         """
         if channels:
             Channels(*channels)
-        if not self._hub.running:
-            raise StoreError("cursor: the application does not run")
+        self._check_running("cursor")
         return await self._hub.cursor()
 
     async def disconnect(
@@ -229,11 +227,14 @@ class SSE:
                 f"disconnect(owner={owner!r}): JSON cannot carry it, so no other "
                 "worker could know it: let owner= return a str or an int"
             )
-        if not self._hub.running:
-            raise StoreError("disconnect: the application does not run")
+        self._check_running("disconnect")
         await self._hub.dismissals.send(
             Dismissal(owner=text, channel=channel, route=route, reconnect=reconnect)
         )
+
+    def _check_running(self, what: str) -> None:
+        if not self._hub.running:
+            raise StoreError(f"{what}: the application does not run")
 
     @property
     def client_url(self) -> str:

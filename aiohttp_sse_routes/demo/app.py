@@ -1,4 +1,4 @@
-"""The application of the demo: three streams, a page, and two ways to cut them.
+"""The application of the demo: its streams, two pages, and two ways to cut them.
 
 Law: what the page loads comes from here and is in the package; a strict policy sees to
 it. The log is written when an answer begins, by a thread, without ids or queries.
@@ -26,9 +26,9 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
-from aiohttp_sse_routes import setup
+from aiohttp_sse_routes import MemoryStore, SQLiteStore, Store, setup
 
-from . import streams
+from . import chat, streams
 from .tree import Tree
 from .visitors import Visitors
 
@@ -54,10 +54,19 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 
+_PAGES: Final = {"/": "index.html", "/chat": "chat.html"}
+_FILES: Final = ("demo.css", "demo.js", "streams.js", "chat.js")
+
+# Seconds that what is said is kept.
+_KEPT: Final = 30 * 86_400
+
+# Nothing that a visitor sends is longer.
+_LONGEST_BODY: Final = 8192
 _LOG_BYTES: Final = 1_000_000
 _LONGEST_PATH: Final = 200
 _HASHERS: Final = min(4, os.cpu_count() or 1)
 
+_DATA: Final = web.AppKey("data", Path)
 _LOGGER: Final = web.AppKey("logger", logging.Logger)
 _SOURCES: Final = web.AppKey("sources", dict[str, str])
 _VISITORS: Final = web.AppKey("visitors", Visitors)
@@ -73,6 +82,7 @@ def create_app(
     *,
     tree: Tree | None = None,
     follow: Path | None = None,
+    data: Path | None = None,
     job_seconds: float = 40.0,
     outage: float = 5.0,
     now: Callable[[], float] = time.monotonic,
@@ -82,18 +92,27 @@ def create_app(
     Args:
         tree: What the job hashes; by default the standard library.
         follow: The file to follow; by default the application's own log.
+        data: The file in which the chat is kept; by default it is kept in memory.
         job_seconds: How long a job takes at least; 0 for as quick as it can.
         outage: Seconds that a visitor who asks for it is refused.
-        now: What time it is, for the outage.
+        now: What time it is, for the outage and for how much is said.
     """
-    app = web.Application()
+    app = web.Application(client_max_size=_LONGEST_BODY)
     visitors = app[_VISITORS] = Visitors(outage=outage, now=now)
     app[_SOURCES] = {
         handler.__name__: inspect.getsource(handler)
-        for handler in (streams.machine, streams.log, streams.job)
+        for handler in (
+            streams.machine,
+            streams.log,
+            streams.job,
+            streams.room,
+            chat.say,
+        )
     }
     app[streams.TREE] = tree or default_tree()
     app[streams.JOB_SECONDS] = job_seconds
+    if data is not None:
+        app[_DATA] = data
     app.cleanup_ctx.append(_hashing)
     if follow is None:
         app.cleanup_ctx.append(_logging)
@@ -102,20 +121,43 @@ def create_app(
         app[streams.FOLLOWED] = follow
     aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(PAGE))
     # Back after a second and not three: whoever cuts is looking.
-    setup(app, streams.routes, guard=visitors.admit, retry=1000, max_connections=1000)
-    app.router.add_get("/", _page)
-    app.router.add_get("/demo.css", _file)
-    app.router.add_get("/demo.js", _file)
+    setup(
+        app,
+        streams.routes,
+        store=_store(data),
+        guard=visitors.admit,
+        retry=1000,
+        max_connections=1000,
+    )
+    chat.setup_chat(app, chat.Chat(visitors, now))
+    for path in _PAGES:
+        app.router.add_get(path, _page)
+    for name in _FILES:
+        app.router.add_get(f"/{name}", _file)
     app.router.add_post("/cut", _cut)
     app.router.add_post("/outage", _outage)
     return app
 
 
+def _store(data: Path | None) -> Store:
+    if data is None:
+        return MemoryStore()
+    # Whoever comes after a month is told that there was more. What is sent while the
+    # file cannot be written waits for a moment; the page tries again after that.
+    return SQLiteStore(data, max_age=_KEPT, wait=2.0)
+
+
 async def _page(request: web.Request) -> web.StreamResponse:
     app = request.app
+    visitors = app[_VISITORS]
+    visitor = visitors.named(request)
     context = {
+        "visitor": visitors.public_name(request, visitor),
+        "here": request.path,
+        "data": app.get(_DATA),
+        "longest": {"text": chat.LONGEST_TEXT, "name": chat.LONGEST_NAME},
         "job_seconds": app[streams.JOB_SECONDS],
-        "outage": app[_VISITORS].outage,
+        "outage": visitors.outage,
         "tree": app[streams.TREE].root,
         "followed": app[streams.FOLLOWED],
         "own_log": _LOGGER in app,
@@ -123,10 +165,10 @@ async def _page(request: web.Request) -> web.StreamResponse:
         "origin": f"{request.scheme}://{request.host}",
         "sources": app[_SOURCES],
     }
-    response = aiohttp_jinja2.render_template("index.html", request, context)
+    response = aiohttp_jinja2.render_template(_PAGES[request.path], request, context)
     response.headers.update(_HEADERS)
     response.headers[hdrs.CACHE_CONTROL] = "no-cache"
-    app[_VISITORS].welcome(request, response)
+    visitors.welcome(request, response, visitor)
     return response
 
 

@@ -1,4 +1,4 @@
-"""The three streams of the demo, as a user of the package writes them.
+"""The streams of the demo, as a user of the package writes them.
 
 Law: a handler says what is streamed and how it is shared, and nothing else; the page
 shows its source. Each event has a number of its own, ``n``, so that the page can prove
@@ -7,7 +7,17 @@ that none is missing and none comes twice without a look at the ids.
 
 from __future__ import annotations
 
-__all__ = ("FOLLOWED", "JOB_SECONDS", "POOL", "TREE", "job", "log", "machine", "routes")
+__all__ = (
+    "FOLLOWED",
+    "JOB_SECONDS",
+    "POOL",
+    "TREE",
+    "job",
+    "log",
+    "machine",
+    "room",
+    "routes",
+)
 
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
@@ -17,8 +27,9 @@ from typing import Final
 
 from aiohttp import web
 
-from aiohttp_sse_routes import SharedRun, SSERouteTableDef
+from aiohttp_sse_routes import Channels, SharedRun, SSERouteTableDef
 
+from .chat import ROOM
 from .machine import NoMeter, Sample, samples
 from .tail import Line, Notice, follow
 from .threads import in_thread
@@ -66,7 +77,11 @@ async def log(run: SharedRun) -> AsyncIterator[Line | Notice]:
 
 
 @routes.sse_route(
-    "/job", resume=60, events={"scan": Scan, "progress": Progress, "summary": Summary}
+    "/job",
+    resume=600,
+    replay=1000,
+    replay_bytes=500_000,
+    events={"scan": Scan, "progress": Progress, "summary": Summary},
 )
 async def job(request: web.Request) -> AsyncIterator[Scan | Progress | Summary]:
     """Hash a tree of files: a job of this client's own, which outlives connections."""
@@ -74,3 +89,9 @@ async def job(request: web.Request) -> AsyncIterator[Scan | Progress | Summary]:
     every = EVERY if seconds else 0
     steps = index(app[TREE], events=round(seconds / EVERY))
     return in_thread(steps, every=every, pool=app[POOL])
+
+
+@routes.sse_route("/room")
+async def room(request: web.Request) -> Channels:
+    """What is said in the room; who comes in gets the last hundred messages."""
+    return Channels(ROOM, history=100)

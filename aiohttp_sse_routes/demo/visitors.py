@@ -6,12 +6,13 @@ sets; without one, as for curl, an address. Nothing is kept of who has left.
 
 from __future__ import annotations
 
-__all__ = ("Visitors",)
+__all__ = ("Visitors", "check_origin")
 
 import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from hashlib import blake2s
 from secrets import token_urlsafe
 from typing import Final
 
@@ -37,29 +38,50 @@ class Visitors:
         self._transports: defaultdict[str, set[asyncio.Transport]] = defaultdict(set)
         self._refused_until: dict[str, float] = {}
 
-    def welcome(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Let *response* tell a browser who it is, if it does not know."""
-        if _COOKIE not in request.cookies:
-            response.set_cookie(
-                _COOKIE, token_urlsafe(), httponly=True, samesite="Lax", path="/"
-            )
+    def named(self, request: web.Request) -> str:
+        """Return the name of a browser: what it brought, or a new one."""
+        return request.cookies.get(_COOKIE) or token_urlsafe()
+
+    def welcome(
+        self, request: web.Request, response: web.StreamResponse, name: str
+    ) -> None:
+        """Let *response* tell a browser that it is called *name*, if it is new."""
+        if name != request.cookies.get(_COOKIE):
+            response.set_cookie(_COOKIE, name, httponly=True, samesite="Lax", path="/")
+
+    def public_name(self, request: web.Request, name: str | None = None) -> str:
+        """Return what a visitor is called before others, which tells no cookie.
+
+        Args:
+            request: The visitor's.
+            name: The cookie that the visitor is about to have.
+        """
+        known = name[:_LONGEST] if name else _name(request)
+        return blake2s(known.encode(), digest_size=6).hexdigest()
+
+    def check(self, request: web.Request) -> None:
+        """Refuse a visitor who wants to be.
+
+        Raises:
+            HTTPServiceUnavailable: the visitor has asked for an outage.
+        """
+        if self._now() < self._refused_until.get(_name(request), 0.0):
+            raise web.HTTPServiceUnavailable(text="an outage that you asked for\n")
 
     def admit(self, request: web.Request) -> None:
         """Note a connection: the guard of all streams.
 
         Raises:
-            HTTPServiceUnavailable: the visitor has asked for an outage.
+            HTTPServiceUnavailable: as `check`.
         """
-        visitor = _name(request)
-        if self._now() < self._refused_until.get(visitor, 0.0):
-            raise web.HTTPServiceUnavailable(text="an outage that you asked for\n")
+        self.check(request)
         self._forget()
         if request.transport is not None:
-            self._transports[visitor].add(request.transport)
+            self._transports[_name(request)].add(request.transport)
 
     def cut(self, request: web.Request) -> int:
         """Cut the visitor's connections as a network would; return how many."""
-        _check_origin(request)
+        check_origin(request)
         transports = self._transports.pop(_name(request), set())
         # A connection whose stream has ended may have brought this very request.
         cut = [
@@ -91,8 +113,12 @@ def _name(request: web.Request) -> str:
     return cookie[:_LONGEST] if cookie else f"at {request.remote}"
 
 
-def _check_origin(request: web.Request) -> None:
-    """Refuse what another site's page has sent in the visitor's name."""
+def check_origin(request: web.Request) -> None:
+    """Refuse what another site's page has sent in the visitor's name.
+
+    Raises:
+        HTTPForbidden: it is from there.
+    """
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in (
         "same-origin",
         "none",

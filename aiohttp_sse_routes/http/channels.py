@@ -43,35 +43,54 @@ class ChannelVisit(Visit):
                 await self._tell_closed(spec.on_close)
 
     async def _serve(self, spec: Channels) -> web.StreamResponse:
-        broker = self.hub.broker
         try:
             start = await self._start(spec)
-            connection = await self.open(start.resumed)
-            if connection is None:
-                return self.response
-            if broker.lineage is not start.lineage:
-                # The log has become another one while the headers were sent.
-                start = await self._start(spec)
         except StoreUnavailable as exc:
             _logger.warning("%s refused for now: %s", self.request.path, exc)
-            if self.response.connection is None:
-                return refusal("store", self.settings)
-            self.send_back(self.response.connection)
+            return refusal("store", self.settings)
+        connection = await self.open(start.resumed)
+        if connection is None:
             return self.response
         connection.channels = spec.names
         snapshots = self._snapshots(connection, spec)
         try:
-            self._begin(connection, start, snapshots)
+            await self._begin(connection, spec, start, snapshots)
             await self.follow(connection)
         finally:
-            broker.leave(connection)
             if snapshots is not None:
-                snapshots.stop()
-        if snapshots is not None:
-            for producer in snapshots.producers:
-                await self.outlast(producer, producer.stop)
+                await self._end_snapshot(snapshots)
         connection.release()
         return self.response
+
+    async def _begin(
+        self,
+        connection: Connection,
+        spec: Channels,
+        start: Start,
+        snapshots: Snapshots | None,
+    ) -> None:
+        """Begin to stream; from now on `follow` alone ends *connection*."""
+        told = start.resumed
+        try:
+            if self.hub.broker.lineage is not start.lineage:
+                # The log has become another one while the headers were sent.
+                start = await self._start(spec)
+            if start.resumed != told and not self.settings.control_events:
+                # The headers have ceased to hold.
+                connection.end("gap", connection.farewell())
+            elif connection.closed is None:
+                self._greet(connection, start, snapshots)
+        except StoreUnavailable:
+            connection.end("reconnect", connection.farewell())
+        except BaseException:
+            connection.end("error", connection.farewell())
+            self.close_up(connection)
+            raise
+
+    async def _end_snapshot(self, snapshots: Snapshots) -> None:
+        snapshots.stop()
+        if snapshots.producer is not None:
+            await self.outlast(snapshots.producer, lambda: None)
 
     async def recheck(self) -> Verdict:
         """Ask the guard, then the handler's coroutine, which may say other channels."""
@@ -87,14 +106,26 @@ class ChannelVisit(Visit):
         return "changed"
 
     async def _start(self, spec: Channels) -> Start:
-        return await begin(
-            self.hub.broker,
-            spec.names,
-            brought=self.brought.present,
-            cursor=self.brought.cursor,
-            history=spec.history,
-            keeping="conflate" if self.settings.on_slow == "conflate" else "gap",
+        """Find where the client begins; a shutdown does not wait for a store's answer."""
+        found = asyncio.ensure_future(
+            begin(
+                self.hub.broker,
+                spec.names,
+                brought=self.brought.present,
+                cursor=self.brought.cursor,
+                history=spec.history,
+                keeping="conflate" if self.settings.on_slow == "conflate" else "gap",
+            )
         )
+        self.hub.at_drain(self, found.cancel)
+        try:
+            await asyncio.wait({found})
+        finally:
+            self.hub.forget(self)
+            found.cancel()
+        if found.cancelled():
+            raise StoreUnavailable("the application shuts down")
+        return found.result()
 
     def _snapshots(self, connection: Connection, spec: Channels) -> Snapshots | None:
         if spec.snapshot is None:
@@ -111,7 +142,7 @@ class ChannelVisit(Visit):
         connection.on_hole = snapshots.renew
         return snapshots
 
-    def _begin(
+    def _greet(
         self, connection: Connection, start: Start, snapshots: Snapshots | None
     ) -> None:
         """Write hello and what belongs to it; let the connection follow."""
@@ -137,7 +168,10 @@ class ChannelVisit(Visit):
             broker.join(connection, start.following, start.place)
 
     async def _tell_closed(self, on_close: Callable[[], Any]) -> None:
-        """Call *on_close* to its end, also if this is cancelled meanwhile."""
+        """Call *on_close* to its end, also if this is cancelled meanwhile.
+
+        When the application shuts down it has what is left of the grace.
+        """
 
         async def call() -> None:
             try:
@@ -145,16 +179,25 @@ class ChannelVisit(Visit):
             except Exception:
                 _logger.exception("%s: on_close failed", self.target.label)
 
-        task = asyncio.get_running_loop().create_task(
-            call(), name=f"sse-on-close {self.target.label}"
-        )
+        hub, loop = self.hub, asyncio.get_running_loop()
+        task = loop.create_task(call(), name=f"sse-on-close {self.target.label}")
+        hub.closings.add(task)
+        task.add_done_callback(hub.closings.discard)
         cancelled: asyncio.CancelledError | None = None
-        while not task.done():
+        while not task.done() and not hub.released.done():
             try:
-                await asyncio.wait({task})
+                await asyncio.wait(
+                    {task, hub.released}, return_when=asyncio.FIRST_COMPLETED
+                )
             except asyncio.CancelledError as exc:
                 if cancelled is not None:
                     raise
                 cancelled = exc
+        if not task.done():
+            left = max(0.0, hub.deadline - loop.time())
+            if not (await asyncio.wait({task}, timeout=left))[0]:
+                _logger.warning(
+                    "shut down while on_close of %s still runs", self.target.label
+                )
         if cancelled is not None:
             raise cancelled

@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol, PacedReader):
         owner: Whose it is, as text; None for nobody's.
         channels: What it follows, where it follows channels.
         on_dismissed: Called when it was ended for good in the midst of a run.
-        announced: The place of which the client knows the id, as far as was noted.
+        announced: The last place whose id the client was told without an event.
         on_hole: Called in place of telling a gap, with why and after which id; returns
             what `Reader.on_gap` does.
         cancelled: Whether aiohttp has cancelled the handler because the client left.
@@ -219,8 +219,6 @@ class Connection(asyncio.Protocol, PacedReader):
         total = self.total
         if total != self._total_seen:
             self._total_seen = total
-            if self.feed is not None:
-                self.announced = self.feed.place_of(self)
             self._active_at = now
             self._check_stall(now, total)
         elif self._taken < total:
@@ -273,10 +271,12 @@ class Connection(asyncio.Protocol, PacedReader):
         if self.on_hole is not None:
             return self.on_hole(reason, after)
         assert self._script is not None
+        assert self.feed is not None
         block = self._script.gap(self, reason, after, place)
         if block is None:
             self.end("gap", self.farewell())
             return False
+        self.announced = self.feed.place_of(self)
         self.write(block)
         return True
 

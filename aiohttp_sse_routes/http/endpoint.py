@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from ..settings import RouteSettings
 from .handler import Target, maybe_await
 from .hub import Hub, Slot, hub_of
+from .leased import LeasedVisit
 from .private import PrivateVisit
 from .requests import Brought, brought_by
 from .response import RouteResponse
@@ -53,11 +54,15 @@ class Endpoint:
             if hub.draining:
                 # Nobody would end what began now.
                 return refusal("shutdown", settings)
-            kind = SharedVisit if self.target.form == "shared" else PrivateVisit
-            visit = kind(self.target, request, hub, settings, brought, slot)
+            visit = self._kind(hub)(self.target, request, hub, settings, brought, slot)
             return await visit.serve()
         finally:
             slot.release()
+
+    def _kind(self, hub: Hub) -> type[LeasedVisit | PrivateVisit | SharedVisit]:
+        if self.target.form != "shared":
+            return PrivateVisit
+        return LeasedVisit if hub.store.shared else SharedVisit
 
     async def _admit(
         self, request: web.Request, hub: Hub, settings: RouteSettings, brought: Brought

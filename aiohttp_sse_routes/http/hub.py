@@ -25,6 +25,7 @@ from ..serialize import Dumps
 from ..settings import RouteSettings
 from ..streams.broker import Broker
 from ..streams.clock import Clock, MonotonicClock, Ticker
+from ..streams.leased import LeasedRuns
 from ..streams.private import PrivateRuns
 from ..streams.producer import Producer
 from ..streams.publishing import Outlet
@@ -102,6 +103,8 @@ class Hub:
         settings: The application's.
         counts: Connections in all, a route and a client, by key.
         draining: Whether the application is shutting down.
+        deadline: When its grace is over, by the loop's time.
+        closings: What handlers do when their clients have left.
     """
 
     def __init__(self, settings: HubSettings) -> None:
@@ -114,11 +117,14 @@ class Hub:
 
     def _reset(self) -> None:
         self.draining = False
+        self.deadline = 0.0
         self.counts: Counter[Hashable] = Counter()
         self.log = MemoryLog()
         self.private = PrivateRuns(self.settings.max_detached)
         self.shared = SharedRuns(self.log)
+        self.leased = LeasedRuns()
         self.producers: set[Producer] = set()
+        self.closings: set[asyncio.Task[None]] = set()
         self.route_settings: dict[object, RouteSettings] = {}
         self.dismissals = Dismissals(
             self.store, lambda: self._connections, self._dismiss, self._forget_runs
@@ -127,7 +133,7 @@ class Hub:
         self._later: set[asyncio.Task[None]] = set()
         self._connections: dict[Connection, float] = {}
         self._leaving: set[Connection] = set()
-        self._enders: dict[object, Callable[[], None]] = {}
+        self._enders: dict[object, Callable[[], object]] = {}
         self.ticker = Ticker(self.clock, self.tick)
 
     # -- life ----------------------------------------------------------------------
@@ -177,10 +183,12 @@ class Hub:
         """
         self.draining = True
         loop = asyncio.get_running_loop()
-        until = loop.time() + self.settings.shutdown_grace
+        self.deadline = until = loop.time() + self.settings.shutdown_grace
         connections = (*self._connections, *self._leaving)
         for connection in connections:
             connection.end("shutdown", connection.farewell())
+        self.broker.end()
+        self.leased.drain()
         for end in tuple(self._enders.values()):
             end()
         for producer in tuple(self.producers):
@@ -212,6 +220,7 @@ class Hub:
                 connection.transport.abort()
         self._leaving.clear()
         self.running = False
+        await self.leased.close()
         await self.broker.close()
         await self.store.close()
 
@@ -288,7 +297,13 @@ class Hub:
             if run.reader is None and dismissal.means(run.route, run.owner, ()):
                 self.private.close(run)
 
-    def at_drain(self, who: object, end: Callable[[], None]) -> None:
+    def keep(self, producer: Producer) -> None:
+        """Let the application's end know of *producer*."""
+        producers = self.producers
+        producers.add(producer)
+        producer.task.add_done_callback(lambda _: producers.discard(producer))
+
+    def at_drain(self, who: object, end: Callable[[], object]) -> None:
         """Call *end* when the application shuts down, unless `forget` comes before."""
         self._enders[who] = end
 
@@ -324,6 +339,7 @@ class Hub:
         self.rechecks.tick(now)
         self.private.expire(now)
         self.shared.tick(now)
+        self.leased.tick(now)
 
 
 HUB_KEY: Final = web.AppKey("aiohttp_sse_routes_hub", Hub)

@@ -77,11 +77,13 @@ class RouteScript(Script):
         self._retry = retry
         self._heartbeat = heartbeat
         self._control_events = control_events
+        self._place = ""  # the last whose id was told without an event
         self._disconnect_slow = disconnect_slow
 
     def hello(self, place: str, resumed: Resumed) -> bytes:
         """Return the first block of a stream."""
         retry = retry_line(spread(self._retry))
+        self._place = place
         if not self._control_events:
             return retry + b"\n"
         data = {"heartbeat": self._heartbeat, "resumed": resumed}
@@ -91,6 +93,7 @@ class RouteScript(Script):
         """Return the block that tells a gap, if any is told."""
         if not self._control_events:
             return b""
+        self._place = place
         known = after if after is not None and has_our_format(after) else None
         return control("sse-gap", {"reason": reason, "after": known}, id=place)
 
@@ -126,7 +129,8 @@ class RouteScript(Script):
         if ending.kind == "stopped":
             return "disconnected", self.end_block("disconnected", place)
         block = self.failure(ending.ref)
-        if self._control_events and refuses(ending) and feed.silent:
+        refused = ending.refused or (refuses(ending) and feed.silent)
+        if self._control_events and refused:
             block += self.end_block("disconnected", place)
         return "error", block
 
@@ -144,10 +148,10 @@ class RouteScript(Script):
     def heartbeat(self, connection: Connection) -> bytes:
         """See `Script.heartbeat`: the place, where it has moved without an event."""
         feed = connection.feed
-        if feed is None or not feed.moves or not self._control_events:
+        if feed is None or not self._control_events:
             return COMMENT
         place = feed.place_of(connection)
-        if place <= connection.announced:
+        if place <= max(feed.told(connection), connection.announced):
             return COMMENT
         connection.announced = place
         return self.place_block(feed.cursor(place))
@@ -159,9 +163,14 @@ class RouteScript(Script):
     def disconnected(self, connection: Connection) -> bytes:
         """See `Script.disconnected`."""
         feed = connection.feed
-        if feed is None:
+        if feed is not None:
+            place = feed.cursor(feed.place_of(connection))
+        elif self._place:
+            # It is being sent a snapshot, behind a hello or a gap.
+            place = self._place
+        else:
             return retry_line(RETRY_LATER) + b"\n"
-        return self.end_block("disconnected", feed.cursor(feed.place_of(connection)))
+        return self.end_block("disconnected", place)
 
     def failure(self, ref: str) -> bytes:
         """Return the last block of a connection whose events cannot be had now."""

@@ -6,7 +6,7 @@ before it has begun is answered by what it raised, each with an answer of its ow
 
 from __future__ import annotations
 
-__all__ = ("SharedVisit",)
+__all__ = ("SharedVisit", "again")
 
 from collections.abc import Hashable
 from typing import Final
@@ -55,7 +55,7 @@ class SharedVisit(Visit):
         try:
             await self.first(stream.producer)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
-                raise _again(status_of(stream.producer.ending))
+                raise again(status_of(stream.producer.ending))
             await self._follow_shared(stream, place, gap, fresh)
         finally:
             stream.let_go(self, hub.clock.now())
@@ -143,7 +143,7 @@ class SharedVisit(Visit):
         return stream
 
 
-def _again(error: BaseException) -> BaseException:
+def again(error: BaseException) -> BaseException:
     """Return *error* to be raised once more.
 
     An HTTPException is a response, and one response answers one request. Another error

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 __all__ = ("Snapshots", "unready")
 
+import contextvars
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from ..cursor import Cursor
-from ..errors import EventError
+from ..errors import ConfigurationError, EventError
 from ..logs.entry import Lineage
 from ..streams.broker import Broker
 from ..streams.ending import Ending
 from ..streams.following import Following
 from ..streams.producer import Producer
 from ..streams.reader import GapReason
-from ..wire import Body
+from ..wire import Body, retry_line
 from .connection import Connection
 from .script import RouteScript
 from .visit import log_failure
@@ -40,6 +41,9 @@ class Snapshots:
         encode: Makes the body of what is yielded.
         keep: Told of each producer that is started.
         name: The handler's.
+
+    Attributes:
+        producer: What runs the present one, or has run the last.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Snapshots:
         keep: Callable[[Producer], None],
         name: str,
     ) -> None:
-        self.producers: list[Producer] = []
+        self.producer: Producer | None = None
         self._snapshot = snapshot
         self._connection = connection
         self._broker = broker
@@ -62,44 +66,65 @@ class Snapshots:
         self._keep = keep
         self._name = name
         self._count = 0
+        # A later one begins where a gap is found, which may be on another's way.
+        self._context = contextvars.copy_context()
 
     def run(self, following: Following, place: int) -> None:
         """Send a snapshot, then let the connection follow from *place*."""
         connection, lineage = self._connection, self._broker.lineage
+        context = self._context.copy()
 
         def ended(ending: Ending) -> None:
             connection.on_resume = None
             if connection.closed is None:
                 self._ended(ending, lineage, following, place)
 
-        producer = Producer(
-            self._snapshot(),
+        try:
+            iterator = context.run(self._begun)
+        except Exception as exc:  # noqa: BLE001 -- the handler's, as one in its course
+            ended(Ending("failed", exc))
+            return
+        producer = self.producer = Producer(
+            iterator,
             emit=self._emit,
             has_room=lambda: not connection.blocked,
             can_wait=lambda: False,
             on_end=ended,
             name=f"{self._name} snapshot",
+            context=context,
         )
-        self.producers.append(producer)
         connection.on_resume = producer.wake
         self._keep(producer)
+
+    def _begun(self) -> AsyncIterator[Any]:
+        states: Any = self._snapshot()
+        begin = getattr(states, "__aiter__", None)
+        if begin is None:
+            raise ConfigurationError(
+                f"{self._name}: Channels(snapshot=...) returned "
+                f"{type(states).__name__}: it must be an async generator function"
+            )
+        iterator: AsyncIterator[Any] = begin()
+        return iterator
 
     def renew(self, reason: GapReason, after: str) -> bool:
         """Tell a gap and send the state anew; see `Connection.on_hole`."""
         connection, broker = self._connection, self._broker
-        names = connection.channels
         place = broker.head
         at = unready(broker.cursor(place))
-        connection.feed = None
+        block = self._script.gap(connection, reason, after, at)
+        if block is None:
+            connection.end("gap", connection.farewell())
+            return False
         broker.leave(connection)
-        connection.write(self._script.gap_block(reason, after, at))
-        self.run(Following(broker, names, place), place)
+        connection.write(block)
+        self.run(Following(broker, connection.channels, place), place)
         return False
 
     def stop(self) -> None:
         """End what is under way."""
-        for producer in self.producers:
-            producer.stop()
+        if self.producer is not None:
+            self.producer.stop()
 
     def _emit(self, item: Any) -> bool:
         if item is None:
@@ -117,13 +142,19 @@ class Snapshots:
     def _ended(
         self, ending: Ending, then: Lineage, following: Following, place: int
     ) -> None:
+        connection = self._connection
+        if ending.kind == "finished":
+            self._go_on(then, following, place)
+        elif ending.kind == "failed":
+            log_failure(f"{self._name} snapshot", ending)
+            connection.end("error", self._script.failure(ending.ref))
+        elif ending.kind == "reconnect":
+            connection.end("reconnect", retry_line(ending.after * 1000) + b"\n")
+        else:
+            connection.end("disconnected", connection.farewell())
+
+    def _go_on(self, then: Lineage, following: Following, place: int) -> None:
         connection, broker = self._connection, self._broker
-        if ending.kind != "finished":
-            if ending.kind == "failed":
-                log_failure(f"{self._name} snapshot", ending)
-            block = self._script.failure(ending.ref)
-            connection.end("error" if ending.kind == "failed" else "reconnect", block)
-            return
         now = broker.lineage
         if now is not then and now.place(Cursor("l", then.generation, place)) is None:
             self.renew("reset", unready(then.cursor(place)))

@@ -20,6 +20,7 @@ from ..settings import RouteSettings
 from ..streams.ending import Ending
 from ..streams.producer import Producer
 from ..streams.reader import GapReason, Source
+from ..streams.runner import Opening
 from .connection import Connection
 from .handler import Target, maybe_await
 from .hub import Hub, Slot
@@ -75,11 +76,9 @@ class Visit:
 
     def keep(self, producer: Producer) -> None:
         """Let the application's end know of *producer*."""
-        producers = self.hub.producers
-        producers.add(producer)
-        producer.task.add_done_callback(lambda _: producers.discard(producer))
+        self.hub.keep(producer)
 
-    async def first(self, producer: Producer) -> None:
+    async def first(self, producer: Producer | Opening) -> None:
         """Wait for the first yield, while the route allows and the client stays."""
         left = self.settings.open_timeout
         while left > 0 and not producer.opened.done() and self._client_is_there():

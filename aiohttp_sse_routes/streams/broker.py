@@ -33,12 +33,13 @@ class Broker:
 
     Attributes:
         delivered: The place of all live readers.
-        events: How many entries have come since the start.
+        ended: Whether the application ends, and with it all following.
     """
 
     def __init__(self, store: Store, turns: Turns) -> None:
         self.store = store
         self.delivered = 0
+        self.ended = False
         self._delivery = Delivery(self._miss)
         self._late = CatchUp(self, store)
         self.fetches = self._late.fetches
@@ -78,6 +79,9 @@ class Broker:
                     self._held_bytes += len(block)
             watcher = self._watchers.get(entry.channel)
             if watcher is not None:
+                # What it does to readers comes behind all that was before the entry.
+                self._last = entry.seq
+                self.flush()
                 watcher(entry)
         self._last = entries[-1].seq
         if self._turn != turns.number:
@@ -106,9 +110,8 @@ class Broker:
         else:
             self._gap_for_all("reset", before, self._readers, head)
         if reset:
+            # Nobody is live now, in whose topics the old log's numbers were.
             self.delivered = self._last = head
-            for name, topic in self._topics.items():
-                topic.last = self._tail.last(name)
 
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """See `Follower.on_lost`."""
@@ -133,8 +136,32 @@ class Broker:
             reader.place = following.start = place
             following.forgiven = {}
             following.page = None
-            following.close_hole()
+            if following.end is not None:
+                following.end = place, following.end[1]
+            if following.hole_after >= 0:
+                following.close_hole()
             if reader.standing in (Standing.LIVE, Standing.FETCHING, Standing.BEHIND):
+                self._late.put(reader)
+
+    def skip(self, reason: GapReason, readers: Iterable[Reader], place: int) -> None:
+        """Let *readers* be told of a gap for *reason*, and go on from *place*."""
+        told = [reader for reader in readers if reader in self._readers]
+        for reader in told:
+            following = self._readers[reader]
+            if following.due is None:
+                # Its place may have moved by what it was never told of.
+                after = max(following.told(reader), following.start)
+                following.due = reason, self.cursor(after)
+        self._gap_for_all(reason, self.lineage, told, place)
+
+    def finish(self, readers: Iterable[Reader], place: int, ending: Ending) -> None:
+        """Let *readers* learn of *ending* when they have everything through *place*."""
+        for reader in readers:
+            following = self._readers.get(reader)
+            if following is None:
+                continue
+            following.end = place, ending
+            if self._unlive(reader, self.delivered):
                 self._late.put(reader)
 
     def _overtaken(self, topic: Topic) -> None:
@@ -198,7 +225,7 @@ class Broker:
         self._watchers.pop(channel, None)
 
     async def known(self) -> None:
-        """Return when the log was reached for the first time."""
+        """Return when the log was reached for the first time, or the end has come."""
         await asyncio.shield(self._known)
 
     async def reached(self, place: int) -> None:
@@ -214,12 +241,18 @@ class Broker:
             if entry in self._awaiting:
                 self._awaiting.remove(entry)
 
+    def end(self) -> None:
+        """Let all who follow learn that the application ends."""
+        self.ended = True
+        if not self._known.done():
+            self._known.set_result(None)
+        for reader in tuple(self._readers):
+            reader.on_ending(Ending("stopped"))
+
     async def close(self) -> None:
         """End what is under way, and who still follows."""
         await self.fetches.close()
-        for reader in tuple(self._readers):
-            reader.on_ending(Ending("stopped"))
-        self._known.cancel()
+        self.end()
 
     # -- what readers do -------------------------------------------------------------
 
@@ -309,6 +342,5 @@ class Broker:
             topic.live[reader] = reader.send
             topics.append(topic)
         following.topics = topics
-        following.reason = "slow"
         reader.joined_live_at = following.written
         reader.standing = Standing.LIVE

@@ -152,16 +152,18 @@ class CatchUp:
             following.open_hole(missed, reader.place)
         in_hole = following.hole_after >= 0
         through = following.hole_end if in_hole else self._keeper.delivered
+        if following.end is not None:
+            through = min(through, following.end[0])
         blocks, place = read(through)
         # The place comes before the write, which may pause the reader there.
         reader.place = max(reader.place, place)
         _write(reader, blocks)
-        if in_hole and reader.place >= following.hole_end:
+        if in_hole and reader.place >= through:
             self._end_hole(reader, following)
         self._go_on(reader, following)
 
     def _end_hole(self, reader: Reader, following: Following) -> None:
-        after = self._keeper.cursor(following.close_hole())
+        after = following.close_hole()
         if reader.standing is Standing.BEHIND:
             reader.on_gap(following.reason, after, self._keeper.cursor(reader.place))
         elif reader.standing is Standing.PAUSED:
@@ -169,9 +171,14 @@ class CatchUp:
 
     def _go_on(self, reader: Reader, following: Following) -> None:
         """Let *reader* be live if it has everything, else wait for its next batch."""
+        if following.hole_after < 0:
+            # What is lost from now on, it was too slow for.
+            following.reason = "slow"
         if reader.standing is not Standing.BEHIND:
             return
-        if reader.place < self._keeper.delivered:
+        if following.end is not None and reader.place >= following.end[0]:
+            reader.on_ending(following.end[1])
+        elif reader.place < self._keeper.delivered:
             self.put(reader)
         else:
             self._keeper.go_live(reader, following)

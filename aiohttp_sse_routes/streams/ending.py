@@ -22,9 +22,12 @@ class Ending:
         error: What it raised.
         after: Seconds, for ``reconnect``.
         ref: What a client is told of a failure, and the log says with it.
+        refused: Whether coming back would not help, for ``failed``, where another
+            process knows what was raised.
     """
 
     kind: Literal["finished", "failed", "reconnect", "stopped"]
     error: BaseException | None = None
     after: float = 0.0
     ref: str = field(default_factory=lambda: token_hex(4))
+    refused: bool = False

@@ -171,11 +171,6 @@ class Feed:
         return f"{self.prefix}{place}"
 
     @property
-    def moves(self) -> bool:
-        """See `Source.moves`: every entry is for every reader."""
-        return False
-
-    @property
     def silent(self) -> bool:
         """Whether no event has come yet."""
         return self.ring.head == self._first
@@ -221,6 +216,10 @@ class Feed:
     def place_of(self, reader: Reader) -> int:
         """Return the number of the last entry written to *reader*."""
         return self.delivered if reader.standing is Standing.LIVE else reader.place
+
+    def told(self, reader: Reader) -> int:
+        """See `Source.told`: every entry is for every reader."""
+        return self.place_of(reader)
 
     # -- delivery ------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ __all__ = ("Following", "Keeper", "Keeping", "Topic")
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from .ending import Ending
 from .fetches import Fetched
-from .reader import GapReason, Reader
+from .reader import GapReason, Reader, Standing
 
 Keeping = Literal["gap", "conflate"]
 """What a reader is given of what it was too slow for: a gap, or the newest by key."""
@@ -73,15 +74,20 @@ class Following:
         forgiven: By channel: what was gone before it began, and is not missed.
         reason: Why a hole that is found at once is there.
         keeping: What it is given of what it was too slow for.
+        page: What a store has returned for it already.
+        brought: The id that the reader came with, where it is the place's.
 
     Attributes:
         start: The place from which on it has been told of everything.
         due: A gap that is to be told before anything else: why, and after which id.
         page: What a store has returned for it and was not yet written.
+        end: The place at which it ends, and how; None if it goes on.
     """
 
     __slots__ = (
+        "brought",
         "due",
+        "end",
         "forgiven",
         "hole_after",
         "hole_end",
@@ -104,14 +110,17 @@ class Following:
         reason: GapReason = "slow",
         keeping: Keeping = "gap",
         page: Fetched | None = None,
+        brought: str | None = None,
     ) -> None:
         self.keeper = keeper
+        self.brought = None if brought is None else (place, brought)
         self.names = names
         self.start = place
         self.keeping = keeping
         self.forgiven = dict(forgiven) if forgiven else {}
         self.reason: GapReason = reason
         self.due: tuple[GapReason, str] | None = None
+        self.end: tuple[int, Ending] | None = None
         self.page = page
         self.topics: Sequence[Topic] = ()
         self.hole_after = -1  # the place before the hole that is being told of
@@ -132,11 +141,6 @@ class Following:
         """See `Source.silent`: a channel has no beginning."""
         return False
 
-    @property
-    def moves(self) -> bool:
-        """See `Source.moves`: with every entry of other channels."""
-        return True
-
     def cursor(self, place: int) -> str:
         """See `Source.cursor`."""
         return self.keeper.cursor(place)
@@ -144,6 +148,12 @@ class Following:
     def place_of(self, reader: Reader) -> int:
         """See `Source.place_of`."""
         return self.keeper.place_of(reader)
+
+    def told(self, reader: Reader) -> int:
+        """See `Source.told`; a reader that is behind will be told by what comes."""
+        if reader.standing is not Standing.LIVE:
+            return self.keeper.place_of(reader)
+        return max([topic.last for topic in self.topics])
 
     def pause(self, reader: Reader) -> None:
         """See `Source.pause`."""
@@ -158,14 +168,16 @@ class Following:
         self.keeper.leave(reader)
 
     def missed(self, floors: Mapping[str, int], place: int) -> Mapping[str, int]:
-        """Return those of *floors* that the reader at *place* is to be told of."""
-        forgiven = self.forgiven
-        if not forgiven:
-            return {name: floor for name, floor in floors.items() if floor > place}
+        """Return those of *floors* that the reader at *place* is to be told of.
+
+        Only through what has come here: a store may be further, and may have lost what
+        is yet to come.
+        """
+        forgiven, delivered = self.forgiven, self.keeper.delivered
         return {
-            name: floor
+            name: min(floor, delivered)
             for name, floor in floors.items()
-            if floor > place and floor > forgiven.get(name, -1)
+            if place < floor and forgiven.get(name, -1) < floor and place < delivered
         }
 
     def open_hole(self, floors: Mapping[str, int], place: int) -> None:
@@ -175,7 +187,10 @@ class Following:
         if self.hole_after < 0:
             self.hole_after = place
 
-    def close_hole(self) -> int:
-        """Return where the hole began; it has been told of."""
+    def close_hole(self) -> str:
+        """Return the id of the place where the hole began; it is told of now."""
         after, self.hole_after, self.hole_end = self.hole_after, -1, 0
-        return after
+        if self.brought is not None and self.brought[0] == after:
+            # An older generation's id means the same place.
+            return self.brought[1]
+        return self.cursor(after)

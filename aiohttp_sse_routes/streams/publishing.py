@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ("Outlet",)
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ..cursor import Cursor
@@ -22,7 +22,7 @@ from ..serialize import Dumps
 from ..wire import encode
 
 _BURST: Final = 64
-"""Appends after which the loop gets a turn."""
+"""Events after which the loop gets a turn."""
 
 _LONGEST_KEY: Final = 512
 
@@ -60,6 +60,11 @@ class Outlet:
         self, channel: str, items: Iterable[Any], *, event: str | None, key: str | None
     ) -> list[str]:
         """See `SSE.publish_many`."""
+        if isinstance(items, (str, bytes, Mapping)):
+            raise TypeError(
+                f"publish_many() takes several events, not {type(items).__name__}: "
+                "use publish() for one"
+            )
         drafts = [self._draft(item, event, key) for item in items]
         if not drafts:
             check_channel(channel)
@@ -79,8 +84,9 @@ class Outlet:
         done = await self._store.append(
             channel, drafts, idempotency_key=idempotency_key
         )
-        self._burst += 1
-        if self._burst % _BURST == 0:
+        self._burst += len(drafts)
+        if self._burst >= _BURST:
+            self._burst = 0
             await asyncio.sleep(0)
         return done
 
@@ -89,15 +95,15 @@ class Outlet:
             _check_key("key", key)
         value = data
         if event is not None:
-            if isinstance(data, ServerSentEvent):
-                if data.event is not None and data.event != event:
-                    raise ValueError(
-                        f"event={event!r} was given for an event that is named "
-                        f"{data.event!r}: leave one of them out"
-                    )
-            else:
-                # Its own checks: a name that no event may have is refused here.
-                value = ServerSentEvent(data, event=event)
+            # Its own checks: a name that no event may have is refused here.
+            named = ServerSentEvent(data, event=event)
+            if not isinstance(data, ServerSentEvent):
+                value = named
+            elif data.event not in (None, event):
+                raise ValueError(
+                    f"event={event!r} was given for an event that is named "
+                    f"{data.event!r}: leave one of them out"
+                )
         body = encode(value, event, self._dumps, self._limit)
         if body.id is not None:
             raise EventError(

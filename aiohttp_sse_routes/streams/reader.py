@@ -43,15 +43,17 @@ class Source(Protocol):
     def silent(self) -> bool:
         """Whether no event has come yet."""
 
-    @property
-    def moves(self) -> bool:
-        """Whether the place of a live reader moves without an event for it."""
-
     def cursor(self, place: int) -> str:
         """Return the id of the place *place*."""
 
     def place_of(self, reader: Reader) -> int:
         """Return the number of the last entry written to *reader*."""
+
+    def told(self, reader: Reader) -> int:
+        """Return the number of the last entry of which *reader* was given the id.
+
+        It is below `place_of` where the place has moved without an event for it.
+        """
 
     def pause(self, reader: Reader) -> None:
         """Write no more to *reader* until `resume`."""

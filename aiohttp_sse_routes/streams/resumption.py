@@ -83,7 +83,7 @@ async def begin(
     if brought:
         found = await _place(broker, names, cursor)
         if isinstance(found, int):
-            return await _continued(broker, names, found, keeping)
+            return await _continued(broker, names, found, str(cursor), keeping)
         gap = found
     place, forgiven, page = await _new(broker, names, history)
     following = Following(
@@ -129,9 +129,11 @@ async def _comes(broker: Broker, place: int) -> bool:
 
 
 async def _continued(
-    broker: Broker, names: Sequence[str], place: int, keeping: Keeping
+    broker: Broker, names: Sequence[str], place: int, brought: str, keeping: Keeping
 ) -> Start:
-    following = Following(broker, names, place, reason="expired", keeping=keeping)
+    following = Following(
+        broker, names, place, reason="expired", keeping=keeping, brought=brought
+    )
     missed = following.missed(broker.floors(names), place)
     if missed and keeping == "conflate" and broker.conflates(following, place):
         missed = {}
@@ -155,7 +157,10 @@ async def _new(
     if history == 0:
         return head, {}, None
     place, floors = broker.newest(names, history), broker.floors(names)
-    if broker.store.complete or all(floor <= place for floor in floors.values()):
+    # Where there are more than are asked for, none that is older is one of them.
+    enough = broker.newest(names, history + 1) < place
+    oldest = max(floors.values())
+    if broker.store.complete or oldest == 0 or (enough and oldest <= place):
         return place, floors, None
     try:
         place = await broker.store.newest(names, history, head)

@@ -7,7 +7,7 @@ fails it begins again by itself, and its readers are told that something is miss
 
 from __future__ import annotations
 
-__all__ = ("SharedKey", "SharedRun", "SharedRuns", "SharedStream")
+__all__ = ("Backoff", "SharedKey", "SharedRun", "SharedRuns", "SharedStream")
 
 import contextvars
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
@@ -29,6 +29,29 @@ LAST_DELAY: Final = 60.0
 and has not got is not asked for in a loop."""
 
 SharedKey = Hashable
+
+
+class Backoff:
+    """How long a run that has failed waits before it begins again."""
+
+    def __init__(self) -> None:
+        self._delay = FIRST_DELAY
+        self._began_at = 0.0
+
+    def began(self, now: float) -> None:
+        """Note that it begins."""
+        self._began_at = now
+
+    def delay(self, now: float) -> float:
+        """Return in how many seconds it begins again.
+
+        A run that has gone well for as long as the longest delay begins with the
+        shortest again.
+        """
+        if now - self._began_at >= LAST_DELAY:
+            self._delay = FIRST_DELAY
+        delay, self._delay = self._delay, min(LAST_DELAY, self._delay * 2)
+        return delay
 
 
 class SharedRun:
@@ -100,8 +123,8 @@ class SharedStream:
         self._encode = encode
         self._on_start = on_start
         self._on_end = on_end
-        self._delay = FIRST_DELAY
-        self._began_at = now
+        self._backoff = Backoff()
+        self._backoff.began(now)
         self.restart_at: float | None = None
         self.feed = Feed(
             log.channel(max_events=max_events, max_bytes=max_bytes),
@@ -158,7 +181,7 @@ class SharedStream:
     def begin_again(self, now: float) -> None:
         """Start the generator anew, after a failure."""
         self.restart_at = None
-        self._began_at = now
+        self._backoff.began(now)
         self.feed.restart(self.newcomers)
         self.newcomers.clear()
         self.producer = self._start()
@@ -206,14 +229,8 @@ class SharedStream:
         self._on_end(self, ending)
 
     def delay_restart(self, now: float) -> float:
-        """Plan to begin again; return in how many seconds.
-
-        A run that has gone well for as long as the longest delay begins with the
-        shortest again.
-        """
-        if now - self._began_at >= LAST_DELAY:
-            self._delay = FIRST_DELAY
-        delay, self._delay = self._delay, min(LAST_DELAY, self._delay * 2)
+        """Plan to begin again; return in how many seconds."""
+        delay = self._backoff.delay(now)
         self.restart_at = now + delay
         self.newcomers.clear()
         return delay

@@ -46,10 +46,13 @@ class Subscription(Reader):
     def __init__(self, broker: Broker, names: Sequence[str], after: str | None) -> None:
         self._broker = broker
         self._names = names
-        self._after = after
+        if after is not None and not isinstance(after, str):
+            raise TypeError(f"subscribe(after={after!r}) must be a cursor, a str")
+        self._after = after or None
+        self._asked = False
         self._lineage: Lineage | None = None
         self._following: Following | None = None
-        if after is None and broker.ready:
+        if self._after is None and broker.ready:
             self._follow(Following(broker, names, broker.head), broker.head)
         self._closed = False
         self._items: deque[ServerSentEvent | ReplayGap] = deque()
@@ -66,9 +69,18 @@ class Subscription(Reader):
         Raises:
             ReplayGap: events are lost here; the next call goes on behind the hole.
             StopAsyncIteration: the subscription was closed, or the application ends.
+            RuntimeError: another task waits for it already.
         """
-        while not self._items and not self._closed:
-            await self._more()
+        if self._asked:
+            raise RuntimeError(
+                "another task iterates this subscription: call subscribe() for each"
+            )
+        self._asked = True
+        try:
+            while not self._items and not self._closed:
+                await self._more()
+        finally:
+            self._asked = False
         if not self._items:
             raise StopAsyncIteration
         item = self._items.popleft()
@@ -78,14 +90,18 @@ class Subscription(Reader):
 
     async def _more(self) -> None:
         """Follow until something has come; who only holds this holds no reader."""
-        following = self._following
-        if following is None or self._lineage is not self._broker.lineage:
-            following = await self._find()
-            if self._items:
+        broker, following = self._broker, self._following
+        await broker.known()
+        if broker.ended:
+            self.close()
+            return
+        if following is None or self._lineage is not broker.lineage:
+            following = await self._find(following)
+            if self._items or self._closed or broker.ended:
                 return
         self.blocked = False
         self._waiter = asyncio.get_running_loop().create_future()
-        self._broker.join(self, following, self.place)
+        broker.join(self, following, self.place)
         try:
             if not self._items:
                 await self._waiter
@@ -96,9 +112,13 @@ class Subscription(Reader):
             # Attached, it was taken along; from now on the log may change without it.
             self._follow(following, self.place)
 
-    async def _find(self) -> Following:
+    async def _find(self, before: Following | None) -> Following:
         """Find the place to begin at; a gap before it is the next item."""
-        await self._broker.known()
+        if before is not None and before.due is not None:
+            # It was found in the log as it was before.
+            reason, lost_after = before.due
+            before.due = None
+            self._put(ReplayGap(reason, lost_after, self._broker.cursor(self.place)))
         after = self._after
         start = await begin(
             self._broker, self._names, brought=after is not None, cursor=parse(after)
