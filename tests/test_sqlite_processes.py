@@ -23,7 +23,7 @@ SEED = int(os.environ.get("SSE_SEED", "0")) or random.SystemRandom().randrange(1
 KILLS = int(os.environ.get("SSE_KILLS", "6"))
 CHANNELS = ["c0", "c1", "c2"]
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 Start = Callable[[], Awaitable[Worker]]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import random
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aiohttp_sse_routes.logs import tail as module
 from aiohttp_sse_routes.logs.entry import Bounds, Entry
 from aiohttp_sse_routes.logs.tail import Tail
+
+SEED = int(os.environ.get("SSE_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+SEEDS = int(os.environ.get("SSE_SEEDS", "50"))
 
 AGE = 64.0  # so that a mark of time is a second
 
@@ -196,87 +199,81 @@ class Model:
 
 
 NAMES = ["a", "b", "c"]
-_adds = st.tuples(
-    st.just("add"),
-    st.sampled_from(NAMES),
-    st.integers(0, 40),
-    st.sampled_from([None, None, "k", "l", "m", "n"]),
-    st.sampled_from([0, 0, 0, 0, 1, 3]),  # numbers of other channels between
-    st.sampled_from([0, 0, 0, 0, 0, 2]),  # entries of its own that were not seen
-)
-_times = st.tuples(st.just("expire"), st.integers(1, 40))
-_steps = st.lists(st.one_of(_adds, _adds, _adds, _times), max_size=60)
 
 
-@pytest.mark.timeout(60)
-@settings(deadline=None)
-@given(
-    max_events=st.integers(1, 6),
-    max_bytes=st.none() | st.integers(30, 200),
-    total=st.integers(60, 600),
-    steps=_steps,
-    drawn=st.data(),
-)
-def test_a_tail_is_a_list_for_each_channel(
-    max_events: int,
-    max_bytes: int | None,
-    total: int,
-    steps: list[Any],
-    drawn: st.DataObject,
-) -> None:
-    """After anything was added, missed and expired it answers as lists do.
+class Trial:
+    """One random run: a tail, and the model that it is held against."""
 
-    What it holds, in bytes too; what is gone of each channel, exactly; pages of any
-    channels; the newest, of all and by key.
-    """
-    bounds = Bounds(max_events, AGE, max_bytes)
-    tail, model = Tail(bounds, max_total_bytes=total), Model(bounds, total)
-    tail.begin("sse1.l.abcdefgh.", 0, reset=True)
-    now, newest = 0.0, dict.fromkeys(NAMES, 0)
-    for step in steps:
-        if step[0] == "expire":
-            now += step[1]
-            tail.expire(now)
-            model.expire(now)
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        most = rng.choice([None, None, 60, 150, 300])
+        bounds = Bounds(rng.choice([1, 2, 4, 8]), AGE, most)
+        total = rng.choice([100, 300, 800, 1 << 20])
+        self.tail = Tail(bounds, max_total_bytes=total)
+        self.tail.begin("sse1.l.abcdefgh.", 0, reset=True)
+        self.model = Model(bounds, total)
+        self.newest = dict.fromkeys(NAMES, 0)
+        self.now = 0.0
+
+    def step(self) -> None:
+        """Add, or let time pass; what is known without asking for it is right."""
+        if self.rng.random() < 0.2:
+            self.now += self.rng.randrange(1, 30)
+            self.tail.expire(self.now)
+            self.model.expire(self.now)
         else:
-            _, name, size, key, between, unseen = step
-            prev = newest[name]
-            seq = tail.head + between + 1
-            if unseen:
-                prev, seq = seq + unseen - 1, seq + unseen
-            entry = Entry(seq, prev, name, b"x" * size + b"\n", key)
-            newest[name] = seq
-            assert model.add(entry) == tail.add(entry)
-        assert model.head == tail.head
-        assert model.nbytes == tail.nbytes
+            self.add()
+        assert self.model.head == self.tail.head
+        assert self.model.nbytes == self.tail.nbytes
         for name in NAMES:
-            assert model.channel(name).floor == tail.floor(name)
-            assert newest[name] == tail.last(name)
-    places = st.integers(0, tail.head + 1)
-    for _ in range(4):
-        names = drawn.draw(st.lists(st.sampled_from([*NAMES, "none"]), unique=True))
-        place, through = sorted((drawn.draw(places), drawn.draw(places)))
-        limit = drawn.draw(st.sampled_from([0, 25, 30, 60, 100, 200]))
-        count = drawn.draw(st.integers(0, 9))
+            assert self.model.channel(name).floor == self.tail.floor(name)
+            assert self.newest[name] == self.tail.last(name)
+
+    def add(self) -> None:
+        """Add an entry, perhaps behind some, its channel's too, that are not seen."""
+        rng, name = self.rng, self.rng.choice(NAMES)
+        seq, prev = self.tail.head + rng.choice([1, 1, 1, 2, 5]), self.newest[name]
+        if rng.random() < 0.1:
+            prev, seq = seq, seq + rng.choice([1, 3])
+        lines = b"x" * rng.choice([0, 1, 20, 60]) + b"\n"
+        key = rng.choice([None, None, "k", "l", "m", "n", "o"])
+        entry = Entry(seq, prev, name, lines, key)
+        self.newest[name] = seq
+        assert self.model.add(entry) == self.tail.add(entry)
+
+    def ask(self) -> None:
+        """Ask each question, from any place to any other."""
+        rng, tail, model = self.rng, self.tail, self.model
+        names = rng.sample([*NAMES, "none"], rng.randrange(5))
+        low = max(0, tail.head - 25)
+        place, through = sorted(rng.choices(range(low, tail.head + 2), k=2))
+        limit = rng.choice([0, 25, 30, 60, 100, 200, 400])
         found = tail.after(names, place, through, limit)
         model.check_after(names, place, through, limit, found)
+        count = rng.randrange(12)
         assert model.newest(names, count, through) == tail.newest(names, count, through)
         for name in names:
             assert model.conflated(name, place, through) == tail.conflated(
                 name, place, through
             )
             assert [
-                (item.seq, item.lines) for item in model.between([name], place, through)
-            ] == [(seq, lines) for seq, _, lines, _ in tail.items(name, place, through)]
-            check_chain(tail, name)
+                (item.seq, item.prev, item.lines, item.key)
+                for item in model.between([name], place, through)
+            ] == tail.items(name, place, through)
 
 
-def check_chain(tail: Tail, name: str) -> None:
-    """Check that each entry names the one before it, and the first one the floor."""
-    prev = tail.floor(name)
-    for seq, before, _, _ in tail.items(name, 0, tail.head):
-        assert before == prev
-        prev = seq
+def test_a_tail_is_a_list_for_each_channel() -> None:
+    """After anything was added, missed and expired it answers as lists do.
+
+    What it holds, in bytes too; what is gone of each channel, exactly; pages of any
+    channels; the newest, of all and by key.
+    """
+    print(f"SSE_SEED={SEED}")  # noqa: T201 -- to run it again
+    for number in range(SEEDS):
+        trial = Trial(random.Random(f"{SEED} {number}"))
+        for _ in range(50):
+            trial.step()
+            trial.ask()
 
 
 def tail_of(*, total: int = 1 << 30, **bounds: Any) -> Tail:
@@ -343,6 +340,33 @@ def test_a_hole_is_gone() -> None:
     assert ([(9, 7, b"\n", "l")]) == tail.items("c", 0, 9)
     found, lost = tail.conflated("c", 0, 9)
     assert ([9], 7) == ([seq for seq, _ in found], lost)
+    # So they are where nothing behind the hole has a key.
+    tail.add(Entry(20, 15, "c", b"\n"))
+    found, lost = tail.conflated("c", 0, 20)
+    assert ([20], 15) == ([seq for seq, _ in found], lost)
+
+
+def test_keys_go_with_their_channel() -> None:
+    """Nothing is known of a channel's keys when nothing of the channel is left."""
+    tail = tail_of()
+    fill(tail, "c", 1, 1, key="k")
+    tail.expire(0)
+    tail.expire(1e9)
+    fill(tail, "c", 1, key="l")
+    found, lost = tail.conflated("c", 0, 3)
+    assert ([3], 2) == ([seq for seq, _ in found], lost)
+
+
+def test_a_full_channel_beside_an_empty_one() -> None:
+    """Pages join where one channel has much and the other one has nothing yet."""
+    tail = tail_of()
+    fill(tail, "a", *[30] * 20)
+    fill(tail, "b", 1)
+    place, found = 0, list[int]()
+    while place < 20:
+        blocks, place = tail.after(["a", "b"], place, 20, 150)
+        found += map(Model.seq_of, blocks)
+    assert list(range(1, 21)) == found
 
 
 def test_the_oldest_of_all_make_room() -> None:
@@ -437,8 +461,10 @@ def test_another_log_begins_anew() -> None:
     tail.expire(0)
     tail.begin("sse1.l.zzzzzzzz.", 7, reset=True)
     assert (7, 7, 0) == (tail.head, tail.floor("c"), tail.nbytes)
+    assert ([], 7) == tail.conflated("c", 0, 7)
     assert ([], 9) == tail.after(["c"], 0, 9, 1)
-    assert b"id: sse1.l.zzzzzzzz.8\n\n" == tail.add(Entry(8, 0, "c", b"\n"))
+    assert b"id: sse1.l.zzzzzzzz.8\n\n" == tail.add(Entry(8, 3, "c", b"\n", "k"))
+    assert 3 == tail.conflated("c", 0, 8)[1]
 
 
 def test_a_log_that_goes_on_keeps_what_it_has() -> None:

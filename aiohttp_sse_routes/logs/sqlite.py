@@ -50,7 +50,8 @@ class SQLiteStore(Store):
         max_age: The most seconds that an event is kept.
         max_bytes: The most bytes of a channel; None for no bound of its own.
         wait: Seconds that an append, or a lease, waits while the file cannot be written
-            (it is locked, or its disk is full) before `StoreUnavailable` is raised.
+            (its disk is full, say) before `StoreUnavailable` is raised. A lock counts
+            only when another program has kept it for 3 s.
         memory: The most bytes of the newest events of all channels that each process
             keeps in memory besides.
         durable: Whether an append returns only when the event is on the disk, so that

@@ -26,7 +26,7 @@ from .sqlite_stale import Files, discard, files
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 1.0
+_PATIENCE: Final = 3.0
 """Seconds that another process's transaction may take before it is a trouble."""
 
 _SHORTEST: Final = 0.0002

@@ -252,7 +252,7 @@ class Writer(threading.Thread):
         waiting = deque[Job]()
         results = []
         for job in self._jobs:
-            if job.until > now:
+            if job.until > now and "end" not in self._words:
                 waiting.append(job)
             else:
                 failure = StoreUnavailable(trouble.text)
