@@ -168,8 +168,8 @@ class SSE:
         """Return the place "now", for a page that queries its data after that.
 
         The page opens its stream with it (``sse_url(..., after=cursor)``, or the
-        client's ``lastEventId``), and nothing between is lost. While the store cannot be
-        reached it is the place that this worker has come to.
+        client's ``lastEventId``), and nothing between is lost. While the store cannot
+        be reached it is the place that this worker has come to.
 
         Args:
             *channels: What the page will follow; a place is one of all channels.

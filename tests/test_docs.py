@@ -62,6 +62,8 @@ async def test_the_code_of_each_page_runs(
 ) -> None:
     """The Python of a page runs in order, and its applications start and end."""
     monkeypatch.chdir(tmp_path)
+    # Nobody is there: an application starts all the same, and waits.
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     page = Page(ROOT / name, serve)
     await page.run()
     for served in await page.all_served():
@@ -118,11 +120,13 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     """Each name of the package's face is documented, and no other is."""
     documented: set[str] = set()
-    for page in ("python.md", "imperative.md"):
+    for page in ("python.md", "imperative.md", "stores.md"):
         text = (REFERENCE / page).read_text("utf-8")
         documented |= set(
             re.findall(
-                r"^\.\. (?:auto|py:)\w+:: aiohttp_sse_routes\.(\w+)", text, re.MULTILINE
+                r"^\.\. (?:auto|py:)\w+:: aiohttp_sse_routes\.(\w+)(?=\(|$)",
+                text,
+                re.MULTILINE,
             )
         )
     assert documented == set(aiohttp_sse_routes.__all__)
@@ -145,13 +149,16 @@ def test_every_route_option_is_in_the_reference() -> None:
         value = fields[option].default
         assert default == f"`{_shown(value)}`", option
         assert ("*default*" in usable) == (option in DEFAULTABLE), option
-        forms = usable.partition(",")[0]
-        if option in _MEANINGLESS["shared"] or option == "methods":
-            assert forms == "private", option
-        elif option in _MEANINGLESS["generator"]:
-            assert forms == "shared", option
-        elif option != "shared":
-            assert forms == "both", option
+        forms = set(usable.replace(", *default*", "").split(", "))
+        if option != "shared":
+            everywhere = "all" in forms
+            assert forms <= {"private", "shared", "channels", "all"}, option
+            private = option not in _MEANINGLESS["generator"]
+            shared = option not in (*_MEANINGLESS["shared"], "methods")
+            assert private == (everywhere or "private" in forms), option
+            assert shared == (everywhere or "shared" in forms), option
+            if option in _MEANINGLESS["coroutine"]:
+                assert not forms & {"all", "channels"}, option
         assert meaning.endswith((".", ".)")), option
 
 

@@ -18,7 +18,13 @@ import pytest
 import trustme
 from aiohttp import web
 
-from aiohttp_sse_routes import SSE_KEY, SSERouteTableDef
+from aiohttp_sse_routes import (
+    SSE_KEY,
+    Channels,
+    SQLiteStore,
+    SSERouteTableDef,
+    setup,
+)
 from aiohttp_sse_routes.decoder import DecodedEvent
 
 from .helpers import Served, until
@@ -375,7 +381,7 @@ async def test_test_your_streams(run: Open, aiohttp_client: Any) -> None:
     """The tests that the page shows pass."""
     page = await run("docs/howto/test-your-streams.md")
     tests = [name for name in page.names if name.startswith("test_")]
-    assert len(tests) == 3
+    assert len(tests) == 4
     for name in tests:
         await page.names[name](aiohttp_client)
 
@@ -392,7 +398,7 @@ async def test_move_from_aiohttp_sse(run: Open) -> None:
 async def test_compared_with_aiohttp_sse(run: Open) -> None:
     """The clock that is written by hand works, as far as it goes, and so does ours."""
     page = await run("docs/explanation/compared-with-aiohttp-sse.md")
-    by_hand, ours = [await page.served(app) for app in page.apps]
+    by_hand, ours, rooms = [await page.served(app) for app in page.apps]
     for served in (by_hand, ours):
         async with served.stream("/clock") as stream:
             await stream.next()
@@ -402,6 +408,88 @@ async def test_compared_with_aiohttp_sse(run: Open) -> None:
             assert numbers == ["1", "2"]
     for task in [run.task for run in page.names["RUNS"].values()]:
         task.cancel()
+    await rooms.sse.publish("room:42", "hi")
+    async with rooms.stream("/rooms/42") as stream:
+        assert (await stream.next()).data == "hi"
+
+
+async def test_publish_from_elsewhere(
+    run: Open, serve: Callable[..., Awaitable[Served]], tmp_path: Path
+) -> None:
+    """What is published in each way of the page comes in a stream, and once."""
+    page = await run("docs/howto/publish-from-elsewhere.md")
+    app = web.Application()
+    table = SSERouteTableDef()
+
+    @table.sse_route("/all")
+    async def follow(request: web.Request) -> Channels:
+        return Channels("news", "order:7", "imports")
+
+    # A store of its own, on the file that the page's own application has open.
+    setup(app, table, store=SQLiteStore(tmp_path / "events.db"))
+    served = await serve(app)
+    async with served.stream("/all") as stream:
+        await stream.next("sse-hello")
+        await page.names["announce"]("closed on Sunday")
+        for _ in range(2):
+            await asyncio.to_thread(page.names["send_invoice"], "task 1", 7)
+        await page.names["publish_rows"]([{"row": 1}, {"row": 2}])
+        assert [
+            {"text": "closed on Sunday"},
+            {"order": 7, "invoice": "2026-00007"},
+            {"row": 1},
+            {"row": 2},
+        ] == [value(event) for event in await stream.collect(4)]
+
+    page.names["TOKEN"] = "6b86b273"
+    served = await page.served()
+    headers = {"Authorization": "Bearer 6b86b273", "Idempotency-Key": "1"}
+    async with served.stream("/news") as stream:
+        assert {"text": "closed on Sunday"} == value(await stream.next())
+        cursors = []
+        for _ in range(2):
+            async with served.session.post(
+                served.base + "/publish/news", json=["from elsewhere"], headers=headers
+            ) as response:
+                assert response.status == 201
+                cursors.append((await response.json())["id"])
+        event = await stream.next()
+        assert ["from elsewhere"] == value(event)
+        assert [event.id] * 2 == cursors
+
+
+async def test_several_workers(
+    run: Open, serve: Callable[..., Awaitable[Served]]
+) -> None:
+    """Two applications of the page, each with its store, are one log to clients."""
+    page = await run("docs/howto/several-workers.md")
+    one = await page.served()
+    two = await serve(page.names["create_app"]())
+    async with one.stream("/news") as here, two.stream("/news") as there:
+        for number, served in enumerate((one, two, one)):
+            url = served.base + "/news"
+            async with served.session.post(url, data=str(number)) as response:
+                assert response.status == 201
+        for stream in (here, there):
+            texts = [value(event)["text"] for event in await stream.collect(3)]
+            assert ["0", "1", "2"] == texts
+        here.url = two.base + "/news"
+        await here.resume()
+        await here.next("sse-hello")
+        assert here.hello is not None
+        assert here.hello["resumed"] == "continued"
+
+
+async def test_chat_room(run: Open) -> None:
+    """The tutorial's chat has its page, its rooms, and what was said to the end."""
+    page = await run("docs/tutorial/chat-room.md")
+    served = await page.served()
+    _, body = await served.get("/")
+    assert b'import sse from "/_sse/client.js"' in body
+    _, client = await served.get("/_sse/client.js")
+    assert b'"room":["/rooms/{room}"' in client.replace(b" ", b"")
+    async with served.stream("/rooms/lobby") as stream:
+        assert {"name": "Ann", "text": "I was here"} == value(await stream.next())
 
 
 async def _run_scripts(page: Page, served: Served, folder: Path) -> list[Any]:
