@@ -55,6 +55,8 @@ _HEADERS: Final = {
 }
 
 _PAGES: Final = {"/": "index.html", "/chat": "chat.html"}
+# The handlers whose sources the pages show.
+_SHOWN: Final = (streams.machine, streams.log, streams.job, streams.room, chat.say)
 _FILES: Final = ("demo.css", "demo.js", "streams.js", "chat.js")
 
 # Seconds that what is said is kept.
@@ -99,16 +101,7 @@ def create_app(
     """
     app = web.Application(client_max_size=_LONGEST_BODY)
     visitors = app[_VISITORS] = Visitors(outage=outage, now=now)
-    app[_SOURCES] = {
-        handler.__name__: inspect.getsource(handler)
-        for handler in (
-            streams.machine,
-            streams.log,
-            streams.job,
-            streams.room,
-            chat.say,
-        )
-    }
+    app[_SOURCES] = {shown.__name__: inspect.getsource(shown) for shown in _SHOWN}
     app[streams.TREE] = tree or default_tree()
     app[streams.JOB_SECONDS] = job_seconds
     if data is not None:
@@ -130,12 +123,9 @@ def create_app(
         max_connections=1000,
     )
     chat.setup_chat(app, chat.Chat(visitors, now))
-    for path in _PAGES:
-        app.router.add_get(path, _page)
-    for name in _FILES:
-        app.router.add_get(f"/{name}", _file)
-    app.router.add_post("/cut", _cut)
-    app.router.add_post("/outage", _outage)
+    app.add_routes([web.get(path, _page) for path in _PAGES])
+    app.add_routes([web.get(f"/{name}", _file) for name in _FILES])
+    app.add_routes([web.post("/cut", _cut), web.post("/outage", _outage)])
     return app
 
 

@@ -106,7 +106,7 @@ class ChannelVisit(Visit):
         return "changed"
 
     async def _start(self, spec: Channels) -> Start:
-        """Find where the client begins; a shutdown does not wait for a store's answer."""
+        """Find where the client begins; a shutdown waits for no store's answer."""
         found = asyncio.ensure_future(
             begin(
                 self.hub.broker,
@@ -147,14 +147,14 @@ class ChannelVisit(Visit):
     ) -> None:
         """Write hello and what belongs to it; let the connection follow."""
         broker, script, resumed = self.hub.broker, self.script, start.resumed
-        place = broker.cursor(start.place)
-        at = self.brought.id if resumed == "continued" and self.brought.id else place
+        at = broker.cursor(start.place)
+        hello = self.hello_place(resumed, at)
         new = snapshots is not None and resumed != "continued"
         if new:
             # What is retained behind a hole is in the state.
             start = start if start.gap != "expired" else start.anew(broker)
-            at = unready(broker.cursor(start.place))
-        block = script.hello(at, resumed)
+            hello = at = unready(broker.cursor(start.place))
+        block = script.hello(hello, resumed)
         if start.gap is not None and (new or start.gap != "expired"):
             block += script.gap_block(start.gap, self.brought.id, at)
         connection.announced = start.place
@@ -172,15 +172,10 @@ class ChannelVisit(Visit):
 
         When the application shuts down it has what is left of the grace.
         """
-
-        async def call() -> None:
-            try:
-                await maybe_await(on_close())
-            except Exception:
-                _logger.exception("%s: on_close failed", self.target.label)
-
         hub, loop = self.hub, asyncio.get_running_loop()
-        task = loop.create_task(call(), name=f"sse-on-close {self.target.label}")
+        task = loop.create_task(
+            self._closed(on_close), name=f"sse-on-close {self.target.label}"
+        )
         hub.closings.add(task)
         task.add_done_callback(hub.closings.discard)
         cancelled: asyncio.CancelledError | None = None
@@ -201,3 +196,9 @@ class ChannelVisit(Visit):
                 )
         if cancelled is not None:
             raise cancelled
+
+    async def _closed(self, on_close: Callable[[], Any]) -> None:
+        try:
+            await maybe_await(on_close())
+        except Exception:
+            _logger.exception("%s: on_close failed", self.target.label)

@@ -7,7 +7,7 @@ worker runs anything of another's.
 
 from __future__ import annotations
 
-__all__ = ("CHANNEL", "Dismissal", "Dismissals", "owner_text")
+__all__ = ("CHANNEL", "Dismissal", "Dismissals", "Run", "owner_text")
 
 import logging
 from collections.abc import Callable, Iterable

@@ -78,10 +78,9 @@ class LeasedVisit(Visit):
 
     async def _wait(self, run: LeasedRun, start: Start) -> Start:
         """Have the run go on; return where to begin when it does, or may not soon."""
-        await run.runner.want(self)
-        if run.runner.under_way:
+        opening = await run.runner.want(self)
+        if run.runner.under_way and opening.failure is None:
             return run.settle(start)
-        opening = run.runner.opening
         await self.first(opening)
         if opening.failure is not None:
             raise again(status_of(opening.failure))
@@ -104,7 +103,7 @@ class LeasedVisit(Visit):
                 connection.end("gap", connection.farewell())
             elif connection.closed is None:
                 self._greet(connection, start)
-                run.join(connection, start)
+                run.join(self, connection, start)
         except StoreUnavailable:
             connection.end("reconnect", connection.farewell())
         except BaseException:

@@ -152,12 +152,18 @@ class Visit:
     ) -> None:
         """Write hello, and the gap if there is one."""
         at = feed.cursor(place)
-        if resumed == "continued" and self.brought.id is not None:
-            at = self.brought.id
-        block = self.script.hello(at, resumed)
+        block = self.script.hello(self.hello_place(resumed, at), resumed)
         if gap is not None:
             block += self.script.gap_block(gap, self.brought.id, at)
         connection.write(block)
+
+    def hello_place(self, resumed: Resumed, at: str) -> str:
+        """Return the id of hello, where the stream goes on from *at*.
+
+        Before a gap it is what the client brought, as when nothing is missing: a client
+        that is cut between hello and the gap comes back with that, and is told.
+        """
+        return at if resumed == "fresh" else self.brought.id or at
 
     async def follow(self, connection: Connection) -> None:
         """Wait until *connection* is closed, whoever closes it."""

@@ -21,8 +21,8 @@ from .entry import Appended, Bounds, Draft, Fence, Lease, Page
 from .store import IDEMPOTENCY_SECONDS, Follower, Store
 
 if TYPE_CHECKING:
-    from .redis_follow import Watch
     from .redis_remote import Remote, Repeated
+    from .redis_watch import Watch
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -88,7 +88,7 @@ class RedisStore(Store):
         self.timeout = _seconds("timeout", timeout)
         self._max_channels = _count("max_channels", max_channels)
         try:
-            from . import redis_follow, redis_remote, redis_wire
+            from . import redis_remote, redis_watch, redis_wire
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "redis":
                 raise
@@ -97,9 +97,8 @@ class RedisStore(Store):
             ) from error
         self._server = redis_wire.Server(url, self.timeout)
         self._remote_type = redis_remote.Remote
-        self._watch_type = redis_follow.Watch
+        self._watch_type = redis_watch.Watch
         self._repeated = redis_remote.Repeated
-        self._check = 1.5
         self._remote: Remote | None = None
         self._watch: Watch | None = None
         self._process = 0
@@ -123,7 +122,6 @@ class RedisStore(Store):
             self._server,
             self._remote,
             follows=follower is not None,
-            check=self._check,
         )
         try:
             await self._watch.open()
@@ -154,7 +152,7 @@ class RedisStore(Store):
         self._reached()
         repeated = self._repetition(idempotency_key)
         if bounds is not None and self._watch is not None:
-            self._watch.bound(channel, bounds)
+            self._watch.follow.bound(channel, bounds)
         loop = asyncio.get_running_loop()
         limit, pause = loop.time() + self.wait, _PAUSES[0]
         while True:
@@ -178,7 +176,7 @@ class RedisStore(Store):
             channel, drafts, bounds or self.bounds, repeated, fence
         )
         if self._watch is not None:
-            self._watch.gave(channel, done.generation, done.last)
+            self._watch.follow.gave(channel, done.generation, done.last)
         return done
 
     def _repetition(self, idempotency_key: str | None) -> Repeated | None:

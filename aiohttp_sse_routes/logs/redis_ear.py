@@ -114,8 +114,11 @@ class Ear:
 
     async def close(self) -> None:
         """Hear no more; after a failed `open` too."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._wire is not None:
-            await self._wire.drop()
+        try:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+        finally:
+            # Also when it is cancelled, as at the end of the application.
+            if self._wire is not None:
+                await self._wire.drop()

@@ -1,43 +1,29 @@
-"""Follows the log: hears what is published, and reads what it did not hear.
+"""Follows the log: takes what was heard, and reads what was not.
 
 Law: entries are handed on in the order of their numbers. A message is handed on only
 where its first number is the one that comes next; anything else is a reason to read
-the log, which alone says what is in it. Whatever fails here is tried again.
+the log, which alone says what is in it.
 """
 
 from __future__ import annotations
 
-__all__ = ("Watch",)
+__all__ = ("Follow",)
 
 import asyncio
-import logging
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from ..errors import StoreError, StoreUnavailable
 from .entry import Bounds, Entry, Lineage
-from .redis_ear import Ear
-from .redis_errors import Unusable
 from .redis_given import Given
 from .redis_missed import Missed
-from .redis_remote import Remote, Status, live
-from .redis_server import examine
-from .redis_wire import Server
+from .redis_remote import Remote, Status
+from .redis_words import live
 from .store import Store
-
-_logger = logging.getLogger("aiohttp_sse_routes")
 
 _SLICE: Final = 200
 """Entries that are handed on before the loop has its turn."""
-
-_DEAF: Final = 3
-"""Pings without an answer after which a connection hears nothing any more."""
-
-_BACK_OFF: Final = (0.05, 1.0)
-"""Seconds before it is tried again: at first, and at most; each a little random."""
 
 _BOUNDED: Final = 10_000
 """Channels whose own bounds are known."""
@@ -46,63 +32,37 @@ _REMEMBERED: Final = 604_800.0
 """Seconds that a loss is remembered: a week."""
 
 
-class Watch:
-    """Keeps a store's generation, and with a follower its entries, up to date.
+class Follow:
+    """What one process knows of the log, and tells its store.
 
     Args:
         store: Which is told.
-        server: Where the log is.
         remote: The log.
+        hurry: Called when a look at the log is due.
         follows: Whether entries are wanted.
-        check: Seconds between looks whether anything was missed.
+
+    Attributes:
+        head: The number through which everything was handed on.
     """
 
     def __init__(
         self,
         store: Store,
-        server: Server,
         remote: Remote,
+        hurry: Callable[[], None],
         *,
         follows: bool,
-        check: float,
     ) -> None:
+        self.head = 0
         self._store = store
-        self._server = server
         self._remote = remote
+        self._hurry = hurry
         self._follows = follows
-        self._check = check
-        self._news = asyncio.Event()
-        self._hurried = False
-        self._head = 0
         self._losses = 0
         self._lost: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
         self._given = Given()
         self._bounds: dict[str, Bounds] = {}
-        self._away = False
-        self._task: asyncio.Task[None] | None = None
-        self._first: asyncio.Future[None] | None = None
-
-    async def open(self) -> None:
-        """Begin; return when the log was reached, or could not be for now.
-
-        Raises:
-            StoreError: it will never be, as things are configured.
-        """
-        loop = asyncio.get_running_loop()
-        self._first = loop.create_future()
-        self._task = loop.create_task(self._run())
-        try:
-            await self._first
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     def gave(self, channel: str, generation: str, seq: int) -> None:
         """Learn that an append of this process had the answer *seq*."""
@@ -111,12 +71,7 @@ class Watch:
         if lineage is not None and generation != lineage.generation:
             # It is of a generation not noticed here yet, or of one that has ended.
             self._witness(lineage)
-            self.hurry()
-
-    def hurry(self) -> None:
-        """Look now what the log is."""
-        self._hurried = True
-        self._news.set()
+            self._hurry()
 
     def bound(self, channel: str, bounds: Bounds) -> None:
         """Note that *channel* holds something else than the store's bounds say."""
@@ -125,93 +80,10 @@ class Watch:
             if len(self._bounds) > _BOUNDED:
                 del self._bounds[next(iter(self._bounds))]
 
-    # -- one session after another -----------------------------------------------------
-
-    async def _run(self) -> None:
-        pause, most = _BACK_OFF
-        while True:
-            try:
-                await self._session()
-            except StoreError as error:
-                self._gone(error)
-            except Exception:
-                # It must not end with an error of a follower, or of our own.
-                _logger.exception("following Redis at %s failed", self._server.name)
-            if not self._away:
-                pause = _BACK_OFF[0]
-            self._away = True
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(most, pause * 2)
-
-    def _gone(self, error: StoreError) -> None:
-        first = self._first
-        if first is not None and not first.done():
-            if isinstance(error, Unusable):
-                first.set_exception(StoreError(str(error)))
-                return
-            first.set_result(None)
-        if not self._away:
-            _logger.error("%s; trying again until it can be", error)
-
-    def _back(self) -> None:
-        if self._away:
-            _logger.info("Redis at %s is back", self._server.name)
-        self._away = False
-        if self._first is not None and not self._first.done():
-            self._first.set_result(None)
-
-    async def _session(self) -> None:
-        if not self._follows:
-            await self._greet()
-            while True:
-                await self._wait(self._check)
-                await self._look()
-        ear = Ear(self._server, self._remote.channel, self._news.set)
-        try:
-            # First the ear, then the log: what is in neither is still to come.
-            await ear.open()
-            await self._greet()
-            await self._follow(ear)
-        finally:
-            await ear.close()
-
-    async def _greet(self) -> None:
-        await examine(self._remote, self._server, again=self._store.lineage is not None)
-        await self._look()
-        self._back()
-
-    async def _follow(self, ear: Ear) -> None:
-        loop = asyncio.get_running_loop()
-        expected, due = self._head, loop.time() + self._check
-        while True:
-            await self._wait(due - loop.time())
-            await self._take(ear.take())
-            if self._hurried:
-                await self._look()
-            if loop.time() < due:
-                continue
-            if ear.unanswered >= _DEAF or self._head < expected:
-                # The log went on, and nothing was heard of it.
-                await self._look()
-                raise StoreUnavailable(
-                    f"Redis at {self._server.name} is not heard any more"
-                )
-            await ear.ping()
-            expected = await self._checked()
-            due = loop.time() + self._check
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait for news, for so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            pass
-        self._news.clear()
-
     # -- what was heard ----------------------------------------------------------------
 
-    async def _take(self, messages: Sequence[bytes]) -> None:
+    async def take(self, messages: Sequence[bytes]) -> None:
+        """Hand on what *messages* tell, and read what they do not."""
         ready: list[Entry] = []
         for message in messages:
             heard = live(message)
@@ -220,21 +92,21 @@ class Watch:
                     continue
                 await self._hand_on(ready)
                 ready = []
-                await self._look()
+                await self.look()
                 if heard is None or not self._next(*heard):
                     continue
             ready += heard[1]
-            self._head = ready[-1].seq
+            self.head = ready[-1].seq
             if len(ready) >= _SLICE:
                 await self._hand_on(ready)
                 ready = []
         await self._hand_on(ready)
 
     def _next(self, generation: str, entries: Sequence[Entry]) -> bool:
-        return entries[0].seq == self._head + 1 and generation == self._generation
+        return entries[0].seq == self.head + 1 and generation == self._generation
 
     def _known(self, generation: str, entries: Sequence[Entry]) -> bool:
-        return entries[-1].seq <= self._head and generation == self._generation
+        return entries[-1].seq <= self.head and generation == self._generation
 
     @property
     def _generation(self) -> str:
@@ -256,27 +128,26 @@ class Watch:
 
     # -- what is read ------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         """Ask what the log is, and read what was missed of it."""
         while True:
-            self._hurried = False
             status = await self._status()
             if not self._follows:
-                self._head = status.head
+                self.head = status.head
                 return
-            missed = Missed(self._remote, status, self._head)
+            missed = Missed(self._remote, status, self.head)
             while (entries := await missed.more()) is not None:
                 await self._hand_on(entries)
-                self._head = missed.place
-            if self._head >= status.head:
+                self.head = missed.place
+            if self.head >= status.head:
                 return
 
-    async def _checked(self) -> int:
+    async def check(self) -> int:
         """Return the log's head; if it is of another generation, look closer."""
         before = self._generation
         status = await self._status()
         if self._generation != before:
-            await self._look()
+            await self.look()
         return status.head
 
     async def _status(self) -> Status:
@@ -309,7 +180,7 @@ class Watch:
         if not goes_on:
             self._lost, self._unreported = lost, {}
             # All that is in another log was published after the old one's end.
-            self._head = place = status.head if known is None else status.start
+            self.head = place = status.head if known is None else status.start
         lineage = Lineage(status.generation, status.forks, dict(self._lost))
         self._store.begin(lineage, place)
         self._lose(lost)
@@ -322,7 +193,7 @@ class Watch:
             self._lose(lost)
             for name, seq in lost.items():
                 self._unreported[name] = max(seq, self._unreported.get(name, 0))
-            self.hurry()
+            self._hurry()
 
     def _lose(self, lost: Mapping[str, int]) -> None:
         news = {

@@ -18,7 +18,8 @@ from redis import exceptions
 
 from ..errors import StoreError
 from .redis_errors import explained
-from .redis_scripts import SCRIPTS, Script
+from .redis_lua import Script
+from .redis_scripts import SCRIPTS
 from .redis_wire import Server, Wire, packed
 
 # How many answers are read before the loop has its turn.

@@ -1,13 +1,13 @@
 """The log in Redis as calls: arguments into words for its scripts, answers into values.
 
-Law: this is the only place that knows how keys, messages and answers are written. All
+Law: this is the only place that knows the names of keys and the order of words. All
 keys of a namespace share a hash slot; the name of its Pub/Sub channel holds the number
 of the database, of which Pub/Sub knows nothing.
 """
 
 from __future__ import annotations
 
-__all__ = ("Remote", "Repeated", "Status", "live")
+__all__ = ("Remote", "Repeated", "Status")
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from .redis_scripts import (
     STATUS,
 )
 from .redis_wire import Server
+from .redis_words import forks, understood, written
 
 _DAY: Final = 86_400_000
 """Milliseconds that a lease is remembered when nobody asks for it."""
@@ -136,7 +137,7 @@ class Remote:
             repeated.asker if repeated is not None else b"-",
             fence.number if fence is not None else b"",
             self._max_channels,
-            *map(_written, drafts),
+            *map(written, drafts),
         )
         if answer == b"F":
             assert fence is not None
@@ -191,11 +192,11 @@ class Remote:
 
     async def status(self) -> Status:
         """Return what the log is now; begin it, or a new generation, where it must."""
-        generation, head, start, forks, losses = await self._reads.run(
+        generation, head, start, places, losses = await self._reads.run(
             STATUS, self._keys, new_generation().encode()
         )
         return Status(
-            generation.decode(), int(head), int(start), _forks(forks), int(losses)
+            generation.decode(), int(head), int(start), forks(places), int(losses)
         )
 
     async def lost(self) -> dict[str, int]:
@@ -235,11 +236,11 @@ class Remote:
             _ms(self._bounds.max_age),
             *names,
         )
-        generation, forks, place, floors, *found = answer
+        generation, places, place, floors, *found = answer
         entries = []
         for item in found:
             index, seq, prev, event = item.split(b" ", 3)
-            lines, key = _read(event)
+            lines, key = understood(event)
             name = channels[int(index) - 1]
             entries.append(Entry(int(seq), int(prev), name, lines, key))
         numbers = [int(number) for number in floors.split()]
@@ -248,7 +249,7 @@ class Remote:
             for index, floor in zip(numbers[::2], numbers[1::2], strict=True)
         }
         end = through if int(place) == min(through, _LAST) else int(place)
-        return generation.decode(), _forks(forks), Page(entries, end, gone)
+        return generation.decode(), forks(places), Page(entries, end, gone)
 
     async def newest(self, channels: Sequence[str], count: int, through: int) -> int:
         """Return a place; see `Store.newest`."""
@@ -267,46 +268,6 @@ class Remote:
             )
         )
         return through if place == _LAST else place
-
-
-def live(message: bytes) -> tuple[str, list[Entry]] | None:
-    """Return the generation and the entries of a heard message.
-
-    None if it has none, and tells of something else that is to be looked at.
-    """
-    if not message.startswith(b"E"):
-        return None
-    line, _, rest = message.partition(b"\n")
-    _, generation, number, before, size, *sizes = line.split(b" ")
-    seq, prev, start = int(number), int(before), int(size)
-    channel = rest[:start].decode()
-    entries = []
-    for length in sizes:
-        stop = start + int(length)
-        lines, key = _read(rest[start:stop])
-        entries.append(Entry(seq, prev, channel, lines, key))
-        prev, start = seq, stop
-        seq += 1
-    return generation.decode(), entries
-
-
-def _written(draft: Draft) -> bytes:
-    if draft.key is None:
-        return b":" + draft.lines
-    key = draft.key.encode()
-    return b"%d:%b%b" % (len(key), key, draft.lines)
-
-
-def _read(event: bytes) -> tuple[bytes, str | None]:
-    if event.startswith(b":"):
-        return event[1:], None
-    size, _, rest = event.partition(b":")
-    return rest[int(size) :], rest[: int(size)].decode()
-
-
-def _forks(text: bytes) -> dict[str, int]:
-    pairs = (fork.rpartition(":") for fork in text.decode().split())
-    return {generation: int(number) for generation, _, number in pairs}
 
 
 def _ms(seconds: float) -> int:

@@ -1,23 +1,8 @@
 """The Lua scripts by which the log in Redis is written and read.
 
-Law: what must hold together is one script, which Redis runs whole or not at all: every
-script that writes more than one key makes its first write one that Redis refuses where
-it would refuse any. Numbers stay below 2**53, where Lua counts exactly. All keys of a
-log share a hash slot.
-
-The keys, behind the log's prefix:
-
-* ``m``: a hash: ``g`` the generation, ``s`` its newest number, ``b`` the number before
-  its first one, ``r`` the replication id it was begun under, ``f`` the forks as
-  ``generation:number``, ``i`` whether anything was ever appended, ``fl`` the newest
-  number of a channel that was forgotten, ``x`` how often losses were reported;
-* ``l``: a sorted set: the newest number of each channel;
-* ``n``: a hash: how many bytes each channel holds;
-* ``x``: a hash: the newest lost number of channels that lost any;
-* ``c:CHANNEL``: a stream: the channel's entries, with their number as the id, the
-  number before (``p``), the time in milliseconds (``t``) and the event (``d``);
-* ``i:HASH``: what an idempotency key has published;
-* ``e:NAME``: a hash: a lease's number ``n``, holder ``h``, end ``u``, last wish ``w``.
+Law: what must hold together is one script, which Redis runs whole or not at all: each
+that writes makes its first write one that Redis refuses where it would refuse any. What
+reads writes nothing, but for beginning a generation. `redis_lua` has the keys.
 """
 
 from __future__ import annotations
@@ -32,134 +17,20 @@ __all__ = (
     "REPORT",
     "SCRIPTS",
     "STATUS",
-    "Script",
 )
 
-import hashlib
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Script(NamedTuple):
-    """A script.
-
-    Attributes:
-        source: Its text.
-        sha: By what Redis knows it once it has it.
-    """
-
-    source: bytes
-    sha: bytes
-
-
-def _script(*parts: str) -> Script:
-    source = "".join(parts).encode()
-    return Script(
-        source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
-    )
-
-
-_COMMON: Final = """
-local call, num = redis.call, function(n) return string.format('%.0f', n) end
-local time = call('TIME')
-local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local now = math.floor(micros / 1000)
-"""
-
-# KEYS: 1 m 2 l 3 n 4 x. The generation goes on while the replication id is the same;
-# a restart, a promotion and another server change it. What is here then is what
-# survived: numbers leap above all that may have been given out, and the place of the
-# leap is a fork. Where the log itself is gone, no place in it means anything.
-_GENERATION: Final = """
-local function identity()
-  local info = redis.pcall('INFO', 'replication')
-  if type(info) == 'string' then
-    if string.find(info, 'role:slave', 1, true) then return nil end
-    local id = string.match(info, 'master_replid:(%w+)')
-    if id then return id end
-  end
-  info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-end
-
-local function generation(fresh)
-  local id = identity()
-  if not id then return redis.error_reply('READONLY this Redis is a replica') end
-  local m = call('HMGET', KEYS[1], 'g', 's', 'r', 'i')
-  local g, s = m[1], tonumber(m[2] or '0')
-  local whole = g and (not m[4] or call('EXISTS', KEYS[2]) == 1)
-  if whole and (id == '' or id == m[3]) then return nil, g, s end
-  local start = num(math.max(s + 1048576, micros))
-  if whole then
-    local forks = (call('HGET', KEYS[1], 'f') or '') .. ' ' .. g .. ':' .. num(s)
-    local kept = {}
-    for fork in string.gmatch(forks, '%S+') do kept[#kept + 1] = fork end
-    forks = table.concat(kept, ' ', math.max(1, #kept - 15))
-    call('HSET', KEYS[1], 'g', fresh, 's', start, 'b', start, 'r', id, 'f', forks)
-  else
-    call('HSET', KEYS[1], 'g', fresh, 's', start, 'b', start, 'r', id, 'f', '')
-    call('HDEL', KEYS[1], 'i', 'fl')
-    call('DEL', KEYS[2], KEYS[3], KEYS[4])
-  end
-  return nil, fresh, tonumber(start)
-end
-"""
-
-# Drops the oldest entries that are over the bounds, and returns the number of the
-# newest one that is gone.
-_RETAIN: Final = """
-local function retain(key, channel, last, events, oldest, bytes)
-  local len = call('XLEN', key)
-  if len == 0 then return last end
-  local total = tonumber(call('HGET', KEYS[3], channel) or '0')
-  local dropped, from, count = false, '-', 2
-  while true do
-    local part = call('XRANGE', key, from, '+', 'COUNT', count)
-    for _, entry in ipairs(part) do
-      local f = entry[2]
-      local over = len > events or (bytes > 0 and total > bytes and len > 1)
-      if not over and tonumber(f[4]) > oldest then
-        if dropped then
-          call('XTRIM', key, 'MINID', entry[1])
-          call('HSET', KEYS[3], channel, total)
-        end
-        return tonumber(f[2])
-      end
-      len, total, dropped, from = len - 1, total - #f[6], true, '(' .. entry[1]
-    end
-    if #part < count then
-      call('DEL', key)
-      return last
-    end
-    count = 64
-  end
-end
-"""
-
-# The number of the newest entry that is gone, or too old. Reading drops nothing, for
-# a Redis that takes no writes is still read.
-_FLOOR: Final = """
-local function floor_of(key, last, oldest)
-  local from, count = '-', 1
-  while true do
-    local part = call('XRANGE', key, from, '+', 'COUNT', count)
-    for _, entry in ipairs(part) do
-      if tonumber(entry[2][4]) > oldest then return tonumber(entry[2][2]) end
-      from = '(' .. entry[1]
-    end
-    if #part < count then return last end
-    count = 64
-  end
-end
-"""
+from .redis_lua import COMMON, FLOOR, GENERATION, RETAIN, script
 
 # KEYS: m l n x c:CHANNEL [i:HASH] [e:NAME]
 # ARGV: 1 fresh generation 2 Pub/Sub channel 3 channel 4 prefix of streams
 #       5 max_events 6 max_age ms 7 max_bytes or 0 8 ms to remember the key, or 0
 #       9 who asks 10 fence's number or '' 11 channels to remember 12.. events
-APPEND: Final = _script(
-    _COMMON,
-    _GENERATION,
-    _RETAIN,
+APPEND: Final = script(
+    COMMON,
+    GENERATION,
+    RETAIN,
     """
 local failed, g, s = generation(ARGV[1])
 if failed then return failed end
@@ -218,10 +89,10 @@ return 'A ' .. done
 #       5 max_age ms 6.. channels
 # Returns generation, forks, place, floors as 'index number ...', and for each entry
 # 'index number previous event'.
-READ: Final = _script(
-    _COMMON,
-    _GENERATION,
-    _FLOOR,
+READ: Final = script(
+    COMMON,
+    GENERATION,
+    FLOOR,
     """
 local failed, g = generation(ARGV[1])
 if failed then return failed end
@@ -290,10 +161,10 @@ return out
 
 # KEYS: m l n x c:CHANNEL... ARGV: 1 fresh generation 2 count 3 through 4 max_age ms
 #       5.. channels
-NEWEST: Final = _script(
-    _COMMON,
-    _GENERATION,
-    _FLOOR,
+NEWEST: Final = script(
+    COMMON,
+    GENERATION,
+    FLOOR,
     """
 local failed = generation(ARGV[1])
 if failed then return failed end
@@ -318,9 +189,9 @@ return #found == 0 and num(through) or num(found[#found] - 1)
 )
 
 # KEYS: m l n x ARGV: 1 fresh generation
-STATUS: Final = _script(
-    _COMMON,
-    _GENERATION,
+STATUS: Final = script(
+    COMMON,
+    GENERATION,
     """
 local failed, g, s = generation(ARGV[1])
 if failed then return failed end
@@ -330,7 +201,7 @@ return {g, num(s), m[1], m[2], m[3] or '0'}
 )
 
 # KEYS: m l ARGV: 1 after 2 how many
-CHANGED: Final = _script(
+CHANGED: Final = script(
     """
 return redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES',
   'LIMIT', 0, ARGV[2])
@@ -338,7 +209,7 @@ return redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES'
 )
 
 # KEYS: m x ARGV: 1 Pub/Sub channel 2 ms to remember 3.. channel, number, ...
-REPORT: Final = _script(
+REPORT: Final = script(
     """
 for i = 3, #ARGV, 2 do
   local before = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or '0')
@@ -356,8 +227,8 @@ return 1
 # KEYS: e:NAME ARGV: 1 holder 2 ms 3 '1' if wanted 4 ms to remember
 # A number is above Redis' clock: also where a failover forgot who had the last one, no
 # two holders have the same.
-LEASE: Final = _script(
-    _COMMON,
+LEASE: Final = script(
+    COMMON,
     """
 local held = call('HMGET', KEYS[1], 'n', 'h', 'u', 'w')
 local n, h, u, w = held[1], held[2], tonumber(held[3] or '0'), held[4]
@@ -375,7 +246,7 @@ return {h == ARGV[1] and n or '', wish}
 )
 
 # KEYS: e:NAME ARGV: 1 number
-RELEASE: Final = _script(
+RELEASE: Final = script(
     """
 if redis.call('HGET', KEYS[1], 'n') == ARGV[1] then
   redis.call('HSET', KEYS[1], 'u', '0')

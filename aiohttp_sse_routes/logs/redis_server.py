@@ -9,6 +9,7 @@ __all__ = ("examine",)
 
 import logging
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from .redis_errors import Unusable
@@ -44,8 +45,12 @@ async def examine(remote: Remote, server: Server, *, again: bool) -> None:
             f"Redis at {server.name} is of version {about['redis_version']}: "
             "RedisStore needs 6.2 or later"
         )
-    if again:
-        return
+    if not again:
+        _warn(about, server)
+
+
+def _warn(about: Mapping[str, str], server: Server) -> None:
+    """Say what is bearable and no good."""
     if "master_replid" not in about:
         missing = "a failover is" if "run_id" in about else "restarts and failovers are"
         _logger.warning(

@@ -87,7 +87,7 @@ class CatchUp:
             self._step(reader, following, page.page.floors, page.read)
             return
         missed = following.missed(self._floors(following), place)
-        if missed and following.keeping == "conflate":
+        if missed and following.keeping == "conflate" and following.hole_after < 0:
             items = self.conflated(following, place)
             if items is not None:
                 self._write_conflated(reader, following, items)

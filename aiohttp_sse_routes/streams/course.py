@@ -146,7 +146,7 @@ class Course:
         """Return what has happened since *place*."""
         if place < self.floor:
             return Found("unknown", 0, None)
-        kind = "began" if self.floor else None
+        kind: Kind | None = "began" if self.floor else None
         gap: GapReason | None = None
         start = 0
         for mark in self._marks:

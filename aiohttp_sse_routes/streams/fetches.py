@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreUnavailable
 from ..logs.entry import Page
 from ..logs.store import Store
 
@@ -50,7 +50,13 @@ class Fetched(NamedTuple):
         return self.blocks[:count], through
 
 
-_Key = tuple[tuple[str, ...], int, int]
+class _Key(NamedTuple):
+    """What is asked for, in which generation's numbers."""
+
+    names: tuple[str, ...]
+    after: int
+    through: int
+    generation: str
 
 
 class Fetches:
@@ -74,7 +80,9 @@ class Fetches:
         Raises:
             StoreError: the store cannot be read now.
         """
-        key = (tuple(names), after, through)
+        lineage = self._store.lineage
+        assert lineage is not None
+        key = _Key(tuple(names), after, through, lineage.generation)
         task = self._under_way.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(
@@ -90,11 +98,13 @@ class Fetches:
             task.exception()  # whoever asked has it; if all have left, nobody need
 
     async def _read(self, key: _Key) -> Fetched:
-        names, after, through = key
+        names, after, through, generation = key
         async with self._free:
-            lineage = self._store.lineage
-            assert lineage is not None
             page = await self._store.read(names, after, through, limit=self._limit)
+        lineage = self._store.lineage
+        if lineage is None or lineage.generation != generation:
+            # Its numbers may be of the old log or of the new one.
+            raise StoreUnavailable("the log has changed meanwhile: read again")
         prefix = lineage.cursor(0)[:-1].encode()
         blocks = [b"id: %b%d\n%b" % (prefix, e.seq, e.lines) for e in page.entries]
         return Fetched(after, [e.seq for e in page.entries], blocks, page)

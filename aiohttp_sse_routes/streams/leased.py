@@ -104,12 +104,12 @@ class LeasedRun:
         """Learn no more of it."""
         self._broker.unwatch(self.names.marks)
 
-    def join(self, reader: Reader, start: Start) -> None:
-        """Let *reader* follow from *start*."""
+    def join(self, who: object, reader: Reader, start: Start) -> None:
+        """Let *reader*, which is *who*'s, follow from *start*."""
         if start.following.end is None:
             newcomer = start.resumed != "continued" and not self.runner.going
             self._readers[reader] = newcomer
-            self.runner.joined()
+            self.runner.joined(who)
         self._broker.join(reader, start.following, start.place)
 
     def leave(self, reader: Reader) -> None:

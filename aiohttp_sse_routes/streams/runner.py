@@ -91,7 +91,7 @@ class Runner:
         self._followed = followed
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self._wanting: set[object] = set()
+        self._waiting: set[object] = set()
         self._stint: Stint | None = None
         self._wrapping: set[asyncio.Task[None]] = set()
         self._silent = False  # no event has come in any turn of the run
@@ -104,34 +104,54 @@ class Runner:
             store,
             names.lease,
             holder,
-            needed=lambda: bool(self._wanting) and not self._draining,
+            needed=lambda: self._wanted and not self._draining,
             on_answer=self._answered,
             on_end=on_idle,
         )
 
     # -- who wants it ------------------------------------------------------------------
 
-    async def want(self, who: object) -> None:
+    async def want(self, who: object) -> Opening:
         """Have the run go on for *who*, here or on another worker; begin it if need be.
+
+        Returns:
+            What *who* may have to wait for.
 
         Raises:
             StoreUnavailable: whether it goes on cannot be known now.
         """
-        self._wanting.add(who)
+        self._waiting.add(who)
+        opening = self.opening
         self._idle_since = math.inf
-        if self._tenure.task is None:
+        if self._tenure.task is None or not self.under_way:
+            # Whoever has had it may have given it back since.
             self._tenure.ask()
         await asyncio.shield(self._tenure.answered)
         if self._tenure.away and not self.under_way:
             raise StoreUnavailable("the store does not answer: try again later")
+        return opening
+
+    def joined(self, who: object) -> None:
+        """Note that *who* follows now: what is raised from now on is no status."""
+        self._waiting.discard(who)
+        if self._stint is not None and not self._stint.lost:
+            self._stint.announce()
 
     def let_go(self, who: object) -> None:
-        """Note that *who* wants it no more."""
-        if who in self._wanting:
-            self._wanting.discard(who)
-            if not self._wanting:
-                self._idle_since = self._now()
-                self.tick(self._idle_since)
+        """Note that *who* does not wait any more, or does not follow."""
+        self._waiting.discard(who)
+        self._look()
+
+    @property
+    def _wanted(self) -> bool:
+        return bool(self._waiting) or self._followed()
+
+    def _look(self) -> None:
+        """Note since when nobody here wants it."""
+        if not self._wanted and self._idle_since == math.inf:
+            self._idle_since = self._now()
+            self.tick(self._idle_since)
+            self._tenure.wake()
 
     @property
     def going(self) -> bool:
@@ -152,11 +172,6 @@ class Runner:
         """Whether there is nothing to do here."""
         return self._stint is None and self._tenure.task is None
 
-    def joined(self) -> None:
-        """Note that somebody follows here: what is raised now is no status any more."""
-        if self._stint is not None and not self._stint.lost:
-            self._stint.announce()
-
     def told(self, mark: Mark) -> None:
         """Learn what the log tells."""
         if mark.kind == "began":
@@ -164,11 +179,13 @@ class Runner:
                 self._stint.began = mark.seq
             opening, self.opening = self.opening, Opening()
             opening.done()
-        elif mark.kind not in OVER:
+        elif mark.kind in OVER:
+            self._look()
+        else:
             self._loop.call_later(_SOON, self._ask_again)
 
     def _ask_again(self) -> None:
-        if self._wanting and not self._draining:
+        if self._wanted and not self._draining:
             self._tenure.ask()
 
     # -- the lease ---------------------------------------------------------------------
@@ -185,7 +202,10 @@ class Runner:
         elif self._over():
             self._stop()
         elif stint is None and self._restart_at is None:
-            self._start()
+            if self._wanted:
+                self._start()
+            else:
+                self._tenure.give_back()
 
     def _beginning_lost(self, stint: Stint) -> bool:
         return stint.began is not None and not self._course().holds(stint.began)
@@ -201,7 +221,7 @@ class Runner:
         """Return whether nobody has wanted it for long, on any worker."""
         resume = self._plan.resume
         return (
-            not self._wanting
+            not self._wanted
             and self._now() - self._idle_since >= resume
             and self._tenure.unwanted >= max(resume, 2 * ASK)
         )
@@ -221,7 +241,7 @@ class Runner:
             if self._stint is None:
                 self._restart_at = None
                 self._start()
-        elif not self._wanting and now - self._idle_since >= self._plan.resume:
+        elif not self._wanted and now - self._idle_since >= self._plan.resume:
             # Whether nobody else wants it, the answer says.
             self._tenure.ask()
 
@@ -274,10 +294,10 @@ class Runner:
         plan = self._plan
         if not stint.producer.yielded and not stint.announced:
             # Those who wait for it get what it raised as their status.
-            if not self._wanting:
+            if not self._waiting:
                 plan.on_failure(ending, None)
-            self._wanting.clear()
-            self._idle_since = self._now()
+            self._waiting.clear()
+            self._look()
             opening, self.opening = self.opening, Opening()
             opening.done(ending)
             return None

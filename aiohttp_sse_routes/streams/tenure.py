@@ -93,6 +93,10 @@ class Tenure:
                 context=contextvars.Context(),
             )
 
+    def wake(self) -> None:
+        """See whether asking is needed any more."""
+        self._poked.set()
+
     def give_back(self) -> None:
         """Give it back, so that another need not wait until it has run out."""
         self._returning = True
