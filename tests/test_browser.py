@@ -23,6 +23,7 @@ from .browser.demo import demo
 from .browser.driver import Browser, Tab, why_not
 from .browser.site import Place, Source, app_for_pages, numbers
 from .helpers import no_generators_left, no_tasks_left, until
+from .programs import EXAMPLES, default_table, run_program
 
 # The first test in a browser waits for its start.
 pytestmark = pytest.mark.timeout(60)
@@ -624,7 +625,72 @@ async def test_tabs(place: Place, tab: Tab, source: Source) -> None:
     await quiet(tab)
 
 
+# -- an example with a page ------------------------------------------------------------
+
+
+async def test_the_chat_example(place: Place, tab: Tab, tmp_path: Path) -> None:
+    """Its page shows what is said, as text, and sends what it could not when it can."""
+    seen = "[...document.querySelectorAll('#messages li')].map((e) => e.textContent)"
+
+    async def serve_chat() -> None:
+        with default_table():
+            program = run_program(EXAMPLES / "chat.py", tmp_path / "chat.db")
+            # The browser asks for it by itself.
+            program.app.router.add_get("/favicon.ico", no_icon)
+            await place.serve(program.app)
+
+    async def no_icon(request: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async def send(text: str) -> None:
+        for field, value in (("name", "Ann"), ("text", text)):
+            code = f"document.getElementById('{field}').value = {json.dumps(value)}"
+            await tab.run(code)
+        await tab.click("button")
+
+    await serve_chat()
+    await tab.go(place.base)
+    await tab.until("document.getElementById('state').textContent === 'open'")
+    assert "lobby" == await tab.evaluate("document.title")
+    await send("hello")
+    await send("<img src=x onerror=alert(1)>")
+    await tab.until(f"{seen}.length === 2")
+    await place.shut_down()
+    await tab.until("document.getElementById('state').textContent === 'waiting'")
+    await send("meanwhile")
+    await serve_chat()
+    await tab.until(f"{seen}.length === 3", timeout=25)
+    told = ["Ann hello", "Ann <img src=x onerror=alert(1)>", "Ann meanwhile"]
+    assert told == await tab.evaluate(seen)
+    await tab.reload()
+    await tab.until(f"{seen}.length === 3")
+    assert told == await tab.evaluate(seen)
+    messages = await tab.messages()
+    assert [] == [m for m in messages if NETWORK not in m["text"]]
+
+
 # -- the demo --------------------------------------------------------------------------
+
+
+SAID = "[...document.querySelectorAll('#said-here .text')].map((e) => e.textContent)"
+ON_ITS_WAY = "[...document.querySelectorAll('#outbox .text')].map((e) => e.textContent)"
+OPEN = "document.querySelector('#room-wire .state').dataset.state === 'open'"
+SCORE = "[...document.querySelectorAll('#score dd')].map((e) => e.textContent)"
+
+
+async def say(tab: Tab, text: str) -> None:
+    """Write *text* in the room's field, and send it."""
+    await tab.show()
+    await tab.run(f"document.querySelector('#text').value = {json.dumps(text)}")
+    await tab.click("#composer button")
+
+
+async def heard(tab: Tab, *texts: str) -> None:
+    """Wait until *texts* and nothing else were said, and nothing is on its way."""
+    await tab.show()
+    await tab.until(f"{OPEN} && {SAID}.length >= {len(texts)}", timeout=25)
+    await tab.until(f"{ON_ITS_WAY}.length === 0")
+    assert list(texts) == await tab.evaluate(SAID)
 
 
 async def test_demo(browser: Browser, tmp_path: Path) -> None:
@@ -633,11 +699,11 @@ async def test_demo(browser: Browser, tmp_path: Path) -> None:
     def shown(name: str) -> str:
         return f"document.querySelector('#score [data-text={name}]').textContent"
 
-    async with demo() as base:
+    async with demo(tmp_path / "chat.db") as running:
         for width in (1280, 390):
             tab = await browser.open(width=width)
             try:
-                await tab.go(base)
+                await tab.go(running.base)
                 await tab.until(f"{shown('seen')} > 10")
                 await tab.click("#cut")
                 await tab.until(f"{shown('reconnects')} >= 3")
@@ -653,4 +719,87 @@ async def test_demo(browser: Browser, tmp_path: Path) -> None:
                 lines = [m for m in await tab.messages() if NETWORK not in m["text"]]
                 assert [] == lines
             finally:
+                await tab.close()
+
+
+async def test_demo_in_eight_tabs(browser: Browser, tmp_path: Path) -> None:
+    """More tabs than a browser opens connections all go on, each when it is seen."""
+    running_now = (
+        "[...document.querySelectorAll('.state')].every((e) => "
+        "['open', 'closed'].includes(e.dataset.state))"
+    )
+    async with demo(tmp_path / "chat.db") as running:
+        tabs: list[Tab] = []
+        try:
+            for path in ("/", "/chat") * 4:
+                tabs.append(await browser.open(beside=tabs[0] if tabs else None))
+                await tabs[-1].show()
+                await tabs[-1].go(running.base + path)
+                await tabs[-1].until(running_now)
+            for tab in tabs:
+                await tab.show()
+                await tab.until(running_now)
+                seen, *faults = await tab.evaluate(SCORE)
+                if tab in tabs[::2]:
+                    await tab.until(f"{SCORE}[0] > {seen}")
+                    seen, *faults = await tab.evaluate(SCORE)
+                assert ["0", "0", "0"] == faults[:3]
+            await say(tabs[-1], "from the eighth")
+            await heard(tabs[1], "from the eighth")
+        finally:
+            for tab in tabs:
+                await tab.close()
+
+
+@pytest.mark.parametrize("how", ["kill", "end"])
+async def test_the_chat_survives_a_restart(
+    browser: Browser, tmp_path: Path, how: str
+) -> None:
+    """Open pages go on by themselves, with what was said and what is said meanwhile.
+
+    Each message is there once, text is text, and the pages fit a phone.
+    """
+    html = "<img src=x onerror=alert(1)>"
+    async with demo(tmp_path / "chat.db") as running:
+        tabs = [await browser.open(width=width) for width in (1280, 390)]
+        one, two = tabs
+        try:
+            for tab in tabs:
+                await tab.show()
+                await tab.go(running.base + "/chat")
+                await tab.until(OPEN)
+            await say(one, "hello")
+            await heard(two, "hello")
+            await say(two, html)
+            await heard(one, "hello", html)
+            await (running.kill() if how == "kill" else running.end())
+            for tab in tabs:
+                await tab.until(f"!({OPEN})")
+            await say(one, "meanwhile")
+            await one.until(f"{ON_ITS_WAY}[0] === 'meanwhile'")
+            await running.start()
+            for tab in tabs:
+                await heard(tab, "hello", html, "meanwhile")
+            await two.click("#cut")
+            said = "document.querySelector('#said').textContent"
+            await two.until(f"{said} === '1 connection cut.'")
+            await say(two, "after")
+            new = await browser.open(beside=one)
+            tabs.append(new)
+            await new.show()
+            await new.go(running.base + "/chat")
+            for tab in tabs:
+                await heard(tab, "hello", html, "meanwhile", "after")
+                # Drawn at leisure: messages, missing, repeated, gaps.
+                await tab.until(f"{SCORE}.slice(0, 4).join() === '4,0,0,0'")
+            for tab, width in ((one, 1280), (two, 390)):
+                page = await tab.evaluate("document.documentElement.scrollWidth")
+                assert page <= width
+                await tab.show()
+                await tab.screenshot(tmp_path / f"chat-{browser.name}-{width}.png")
+            for tab in tabs:
+                lines = [m for m in await tab.messages() if NETWORK not in m["text"]]
+                assert [] == lines
+        finally:
+            for tab in tabs:
                 await tab.close()

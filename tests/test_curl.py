@@ -7,10 +7,14 @@ printed while the stream was open, where the test says so.
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import re
+import shlex
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,9 +208,30 @@ async def test_the_id_of_an_end_is_answered_204(serve: Serve, source: Source) ->
         assert "204" == await client.rest()
 
 
-async def test_the_demo_in_a_terminal() -> None:
+async def test_the_demo_in_a_terminal(tmp_path: Path) -> None:
     """The demo's job can be read with curl, as its page says: each event in order."""
-    async with demo() as base, curl(base + "/job") as client:
+    async with (
+        demo(tmp_path / "chat.db") as running,
+        curl(running.base + "/job") as client,
+    ):
         assert "sse-hello" == (await client.event()).type
         for number in range(1, 11):
             assert number == json.loads((await client.event()).data)["n"]
+
+
+async def test_the_demos_chat_in_a_terminal(tmp_path: Path) -> None:
+    """The commands that the chat's page shows follow the room, and speak in it."""
+    async with demo(tmp_path / "chat.db") as running:
+        async with curl(running.base + "/chat") as client:
+            page = html.unescape(await client.rest())
+        commands = [
+            shlex.split(line) for line in re.findall(r">(curl .*)</code>", page)
+        ]
+        follow, say = commands
+        assert ["curl", "-N", running.base + "/room"] == follow
+        async with curl(*follow[1:]) as client:
+            assert "sse-hello" == (await client.event()).type
+            async with curl(*say[1:]) as other:
+                cursor = json.loads(await other.rest())["id"]
+            event = await client.event()
+            assert ("hello", cursor) == (json.loads(event.data)["text"], event.id)

@@ -1,8 +1,9 @@
 """The demo: what it shows is true, a cut loses nothing, and it starts and ends cleanly.
 
 Law: what a stream says is compared with where it is from: with /proc, with the file,
-with hashlib over the same tree. Nothing here waits for time to pass; what takes time by
-itself (a file is looked at five times a second) is waited for by its event.
+with hashlib over the same tree, with what was said. Nothing here waits for time to
+pass; what takes time by itself (a file is looked at five times a second) is waited for
+by its event.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError
+from aiohttp import ClientPayloadError, ClientSession
 from psutil import cpu_count, virtual_memory
 
 from aiohttp_sse_routes.__main__ import main
 from aiohttp_sse_routes.decoder import DecodedEvent
 from aiohttp_sse_routes.demo import machine
 from aiohttp_sse_routes.demo.app import PAGE, POLICY, create_app, default_tree
+from aiohttp_sse_routes.demo.chat import Pace
+from aiohttp_sse_routes.demo.serve import default_data
 from aiohttp_sse_routes.demo.tail import Line, Notice, Tail
 from aiohttp_sse_routes.demo.threads import in_thread
 from aiohttp_sse_routes.demo.tree import Progress, Scan, Summary, Tree, index
@@ -572,15 +576,261 @@ async def test_an_error_of_a_step_is_the_iterators() -> None:
         await anext(found)
 
 
+# -- the chat room ---------------------------------------------------------------------
+
+
+async def speak(
+    served: Served, text: object, *, visitor: str = "ann", **more: object
+) -> tuple[int, str]:
+    """Say something in the room; return the answer's status and text."""
+    async with served.session.post(
+        served.base + "/room",
+        json={"text": text, **more},
+        headers={"Cookie": f"demo_visitor={visitor}"},
+    ) as response:
+        return response.status, await response.text()
+
+
+def messages(events: Sequence[DecodedEvent]) -> list[dict[str, Any]]:
+    """Return what was said."""
+    return [json.loads(event.data) for event in events]
+
+
+def texts(events: Sequence[DecodedEvent]) -> list[str]:
+    """Return the texts of what was said."""
+    return [message["text"] for message in messages(events)]
+
+
+async def test_what_is_said_is_heard_by_all_once(serve: Serve) -> None:
+    """A message is as it was sent, with its sender; one that is sent again is not."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    async with served.stream("/room") as here, served.stream("/room") as there:
+        await here.next("sse-hello")
+        await there.next("sse-hello")
+        answers = []
+        for n, text in ((1, "hello"), (1, "hello"), (2, "<b>&amp;</b> ü"), (2, "!")):
+            status, answer = await speak(served, text, name="Ann", tab="t1", n=n)
+            assert 201 == status
+            answers.append(json.loads(answer)["id"])
+        first, second = messages(await here.collect(2))
+        assert [first, second] == messages(await there.collect(2))
+        ids = [event.id for event in here.events]
+        assert [ids[0], ids[0], ids[1], ids[1]] == answers
+    assert ("hello", "<b>&amp;</b> ü") == (first["text"], second["text"])
+    assert ((1, "Ann"), (2, "Ann")) == (
+        (first["n"], first["name"]),
+        (second["n"], second["name"]),
+    )
+    assert first["sender"] == second["sender"]
+    assert abs(first["at"] - time.time()) < 5
+
+
+async def test_nobody_can_speak_as_another(serve: Serve) -> None:
+    """A sender's name is of the cookie, which it does not tell, and of the tab."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    async with served.stream("/room") as stream:
+        await stream.next("sse-hello")
+        for visitor, tab in (("ann", "t1"), ("bob", "t1"), ("ann", "t2"), ("ann", "")):
+            status, _ = await speak(served, "I", visitor=visitor, tab=tab, n=1)
+            assert 201 == status
+        senders = [message["sender"] for message in messages(await stream.collect(4))]
+    assert 4 == len(set(senders))
+    assert not any("ann" in sender or "bob" in sender for sender in senders)
+    headers = {"Cookie": "demo_visitor=ann"}
+    _, page = await served.get("/chat", headers=headers)
+    assert f'data-visitor="{senders[3]}"'.encode() in page
+
+
+async def test_a_page_that_is_new_knows_its_own_name(serve: Serve) -> None:
+    """The first page of a browser shows the name that its cookie will have."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    async with served.session.get(served.base + "/chat") as response:
+        cookie = response.cookies["demo_visitor"].value
+        page = await response.text()
+    async with served.stream("/room") as stream:
+        await speak(served, "hello", visitor=cookie)
+        (message,) = messages([await stream.next()])
+    assert f'data-visitor="{message["sender"]}"' in page
+
+
+async def test_numbers_of_a_tab_leave_nothing_out(serve: Serve) -> None:
+    """A number that is not the next is refused, so that none can seem to be missing."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    for n, status in ((5, 201), (7, 409), (4, 409), (5, 201), (6, 201), (5, 409)):
+        assert status == (await speak(served, "hello", tab="t1", n=n))[0]
+    assert 201 == (await speak(served, "hello", tab="t2", n=1))[0]
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ({"text": "x" * 500}, 201),
+        ({"text": "x" * 501}, 400),
+        ({"text": " \n\t "}, 400),
+        ({"text": "\x00\x1b"}, 400),
+        ({"text": "x", "name": "n" * 25}, 400),
+        ({"text": "x", "tab": "A<"}, 400),
+        ({"text": "x", "n": -1}, 400),
+        ({"text": "x", "n": 2**53}, 400),
+        ({"text": "x", "n": 1.5}, 400),
+        ({"text": 7}, 400),
+        ({}, 400),
+        ([], 400),
+        ({"text": "\ud800"}, 400),
+        ({"text": "x" * 9000}, 413),
+    ],
+)
+async def test_what_cannot_be_said_is_refused(
+    serve: Serve, message: object, status: int
+) -> None:
+    """What is too long, empty or of another kind is a status, and nobody hears it."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    async with served.session.post(served.base + "/room", json=message) as response:
+        assert status == response.status
+    async with served.stream("/room") as stream:
+        await speak(served, "the end")
+        heard = [await stream.next()]
+        while "the end" != texts(heard)[-1]:
+            heard.append(await stream.next())
+    assert (2 if status == 201 else 1) == len(heard)
+
+
+async def test_only_json_of_this_site_is_taken(serve: Serve) -> None:
+    """What a page of another site can send is refused."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    body = b'{"text": "hello"}'
+    for headers, status in (
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "application/json"}, 201),
+    ):
+        async with served.session.post(
+            served.base + "/room", data=body, headers=headers
+        ) as response:
+            assert status == response.status
+
+
+async def test_what_steers_a_terminal_is_left_out(serve: Serve) -> None:
+    """A message is one line of what can be printed; joined emoji stay joined."""
+    served = await serve(create_app(tree=Tree(PAGE)))
+    family = "\U0001f469\u200d\U0001f467"
+    async with served.stream("/room") as stream:
+        await speak(served, f" a\r\n\x1b[2Jb \u2028 c {family} ", name="\x07Ann\n")
+        (message,) = messages([await stream.next()])
+    assert (f"a [2Jb c {family}", "Ann") == (message["text"], message["name"])
+
+
+async def test_who_says_too_much_waits(serve: Serve) -> None:
+    """Over the pace the answer is 429 and says for how long; then it goes on."""
+    hours = [0.0]
+    app = create_app(tree=Tree(PAGE), now=lambda: hours[0])
+    served = await serve(app)
+    said = [(await speak(served, "hello"))[0] for _ in range(20)]
+    count = said.count(201)
+    assert 5 <= count <= 10
+    assert [201] * count + [429] * (20 - count) == said
+    # A new cookie does not help.
+    async with served.session.post(
+        served.base + "/room",
+        json={"text": "hello"},
+        headers={"Cookie": "demo_visitor=another"},
+    ) as response:
+        assert 429 == response.status
+        hours[0] += int(response.headers["Retry-After"])
+    assert 201 == (await speak(served, "hello"))[0]
+
+
+def test_the_pace_is_kept_in_the_long_run() -> None:
+    """A burst, then one each so many seconds; whoever rests may have a burst again."""
+    now = [0.0]
+    pace = Pace(3, 2.0, lambda: now[0])
+    assert [0.0, 0.0, 0.0, 2.0] == [pace.wait("a") for _ in range(4)]
+    assert 0.0 == pace.wait("b")
+    now[0] = 1.5
+    assert 0.5 == pace.wait("a")
+    now[0] = 2.0
+    assert [0.0, 2.0] == [pace.wait("a") for _ in range(2)]
+    now[0] = 100.0
+    assert [0.0, 0.0, 0.0, 2.0] == [pace.wait("a") for _ in range(4)]
+
+
+async def test_an_outage_refuses_what_is_said_too(serve: Serve) -> None:
+    """A visitor who asks for an outage cannot speak meanwhile, and then can."""
+    hours = [0.0]
+    served = await serve(create_app(tree=Tree(PAGE), now=lambda: hours[0]))
+    url, headers = served.base + "/outage", {"Cookie": "demo_visitor=ann"}
+    async with served.session.post(url, headers=headers) as response:
+        assert 200 == response.status
+    assert 503 == (await speak(served, "hello", tab="t1", n=1))[0]
+    assert 201 == (await speak(served, "hello", visitor="bob"))[0]
+    hours[0] = 5.0
+    assert 201 == (await speak(served, "hello", tab="t1", n=1))[0]
+
+
+async def test_the_room_is_there_after_a_restart(serve: Serve, tmp_path: Path) -> None:
+    """Who was there goes on where it was, who is new has the past, nobody has a gap."""
+    data = tmp_path / "chat.db"
+    served = await serve(create_app(tree=Tree(PAGE), data=data))
+    async with served.stream("/room") as stream:
+        await stream.next("sse-hello")
+        for n in (1, 2):
+            await speak(served, f"number {n}", tab="t1", n=n)
+        await stream.next()
+        place = stream.last_event_id
+    await served.close()
+
+    served = await serve(create_app(tree=Tree(PAGE), data=data))
+    # Its answer was lost, as the page thinks.
+    for n in (2, 3):
+        status, _ = await speak(served, f"number {n}", tab="t1", n=n)
+        assert 201 == status
+    async with (
+        served.stream("/room", last_event_id=place) as stream,
+        served.stream("/room") as new,
+    ):
+        assert ["number 2", "number 3"] == texts(await stream.collect(2))
+        told = ["number 1", "number 2", "number 3"]
+        assert told == texts(await new.collect(3))
+        assert [] == stream.gaps == new.gaps
+        assert stream.hello is not None
+        assert "continued" == stream.hello["resumed"]
+
+
+async def test_two_demos_on_one_file_are_one_room(serve: Serve, tmp_path: Path) -> None:
+    """A demo that is started beside another, on another port, has the same room."""
+    one, two = [
+        await serve(create_app(tree=Tree(PAGE), data=tmp_path / "chat.db"))
+        for _ in range(2)
+    ]
+    async with one.stream("/room") as here, two.stream("/room") as there:
+        await here.next("sse-hello")
+        await there.next("sse-hello")
+        for number, served in enumerate((one, two, one, two)):
+            await speak(served, str(number))
+        for stream in (here, there):
+            assert ["0", "1", "2", "3"] == texts(await stream.collect(4))
+
+
 # -- the page and its buttons ----------------------------------------------------------
 
 
 async def test_the_page_includes_the_client_under_a_strict_policy(
     serve: Serve,
 ) -> None:
-    """The page answers 200; all it loads is here, and is there to be loaded."""
+    """Each page answers 200; all it loads is here, and is there to be loaded."""
     served = await serve(create_app(tree=Tree(PAGE)))
-    async with served.session.get(served.base + "/") as response:
+    for page, script, streams in (
+        ("/", "streams.js", ("/job", "/machine", "/log")),
+        ("/chat", "chat.js", ("/room",)),
+    ):
+        await check_page(served, page, script, streams)
+
+
+async def check_page(
+    served: Served, page: str, script: str, streams: Sequence[str]
+) -> None:
+    """Check that *page* loads *script*, and what that needs, and nothing else."""
+    async with served.session.get(served.base + page) as response:
         html = await response.text()
         assert (200, POLICY) == (
             response.status,
@@ -588,18 +838,21 @@ async def test_the_page_includes_the_client_under_a_strict_policy(
         )
     assert "unsafe" not in POLICY
     assert "default-src 'none'" in POLICY
-    scripts = re.findall(r'<script src="([^"]+)"></script>', html)
+    scripts = re.findall(r'<script (?:type="module" )?src="([^"]+)"></script>', html)
     assert len(scripts) == html.count("<script")
     assert re.fullmatch(r"/_sse/client\.global-[0-9a-f]{16}\.js", scripts[0])
-    assert "demo.js" == scripts[1]
-    for url in [*scripts, "demo.css"]:
+    assert [script] == scripts[1:]
+    _, source = await served.get(f"/{script}")
+    imported = re.findall(rb'from "\./([^"]+)"', source)
+    assert [b"demo.js"] == imported
+    for url in [*scripts, "demo.js", "demo.css"]:
         status, body = await served.get(f"/{url.lstrip('/')}")
         assert (200, True) == (status, len(body) > 1000), url
     # A policy without unsafe-inline would refuse these.
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", html)
     loaded = re.findall(r'(?:src|href)="([^"]+)"', html)
     assert not [url for url in loaded if re.match(r"(https?:)?//", url)]
-    for path in ("/job", "/machine", "/log"):
+    for path in streams:
         assert f"curl -N {served.base}{path}<" in html
 
 
@@ -607,15 +860,18 @@ async def test_the_page_escapes_what_it_is_told(serve: Serve, tmp_path: Path) ->
     """A folder's name is text, whatever is in it; so is the Host header."""
     folder = tmp_path / "<script>alert(1)"
     folder.mkdir()
-    served = await serve(create_app(tree=Tree(folder), follow=folder / "<b>"))
-    status, body = await served.get("/")
-    assert 200 == status
-    assert b"<script>alert" not in body
-    assert b"<b>&lt;" not in body
-    for host in ('x"><script>alert(2)', "x:none", "[", ""):
-        status, body = await served.get("/", headers={"Host": host})
+    app = create_app(tree=Tree(folder), follow=folder / "<b>", data=folder / "<i>")
+    served = await serve(app)
+    for page in ("/", "/chat"):
+        status, body = await served.get(page)
         assert 200 == status
         assert b"<script>alert" not in body
+        assert b"<b>" not in body
+        assert b"<i>" not in body
+        for host in ('x"><script>alert(2)', "x:none", "[", ""):
+            status, body = await served.get(page, headers={"Host": host})
+            assert 200 == status
+            assert b"<script>alert" not in body
 
 
 async def test_the_page_shows_the_handlers_as_they_are(serve: Serve) -> None:
@@ -623,6 +879,9 @@ async def test_the_page_shows_the_handlers_as_they_are(serve: Serve) -> None:
     served = await serve(create_app(tree=Tree(PAGE)))
     _, body = await served.get("/")
     for line in ("async def machine(run: SharedRun)", "in_thread(steps, every="):
+        assert line.encode() in body
+    _, body = await served.get("/chat")
+    for line in ("return Channels(ROOM, history=100)", "async def say(request"):
         assert line.encode() in body
 
 
@@ -706,9 +965,10 @@ async def test_the_connection_that_brings_the_cut_is_spared(serve: Serve) -> Non
 class Demo:
     """``python -m aiohttp_sse_routes demo``, as a process of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, data: Path, *arguments: str) -> None:
+        command = [sys.executable, "-u", "-m", "aiohttp_sse_routes", "demo"]
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "aiohttp_sse_routes", "demo", *arguments],
+            [*command, "--data", str(data), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -735,23 +995,25 @@ class Demo:
         assert (0, "") == (self.process.returncode, errors)
         return time.monotonic() - began
 
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.communicate()
+
     def __enter__(self) -> Demo:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+            self.kill()
 
 
 async def test_the_demo_starts_answers_and_ends_at_ctrl_c(tmp_path: Path) -> None:
     """It says where it is, and while a job is hashing and streams are open it ends."""
-    import aiohttp
-
-    with Demo("--port", "0") as demo:
+    with Demo(tmp_path / "chat.db", "--port", "0") as demo:
         url = await asyncio.to_thread(demo.url)
         async with (
-            aiohttp.ClientSession() as session,
+            ClientSession() as session,
             EventStream(session, url + "job") as job,
             EventStream(session, url + "machine") as samples,
             EventStream(session, url + "log") as log,
@@ -764,11 +1026,11 @@ async def test_the_demo_starts_answers_and_ends_at_ctrl_c(tmp_path: Path) -> Non
             assert await asyncio.to_thread(demo.interrupt) < 2
 
 
-async def test_a_taken_port_is_passed_over_and_said() -> None:
+async def test_a_taken_port_is_passed_over_and_said(tmp_path: Path) -> None:
     """Where the port is taken the next free one is taken, and the demo says so."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with Demo("--port", str(port)) as demo:
+        with Demo(tmp_path / "chat.db", "--port", str(port)) as demo:
             url = await asyncio.to_thread(demo.url)
             found = int(re.findall(r":(\d+)/", url)[0])
             assert port < found
@@ -776,14 +1038,61 @@ async def test_a_taken_port_is_passed_over_and_said() -> None:
             await asyncio.to_thread(demo.interrupt)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+async def test_a_restart_of_the_process_loses_nothing_that_was_said(
+    tmp_path: Path, how: str
+) -> None:
+    """Killed or ended, and started again, it has all that was said, once."""
+    data = tmp_path / "a folder" / "chat.db"
+    place = ""
+    for number in range(3):
+        with Demo(data, "--port", "0") as demo:
+            url = await asyncio.to_thread(demo.url)
+            assert demo.process.stdout is not None
+            said = await asyncio.to_thread(demo.process.stdout.readline)
+            assert f"The chat room is kept in {data}\n" == said
+            async with (
+                ClientSession() as session,
+                EventStream(session, url + "room", last_event_id=place) as stream,
+                session.post(url + "room", json={"text": str(number)}) as answer,
+            ):
+                assert 201 == answer.status
+                assert str(number) == texts([await stream.next()])[0]
+                place = stream.last_event_id
+                assert [] == stream.gaps
+                async with EventStream(session, url + "room") as new:
+                    past = texts(await new.collect(number + 1))
+                    assert [str(n) for n in range(number + 1)] == past
+            await asyncio.to_thread(demo.kill if how == "kill" else demo.interrupt)
+
+
+def test_the_chat_is_kept_where_the_user_keeps_such(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file's place is the same each time, and follows the user's settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    name = Path("aiohttp-sse-routes", "demo-chat.db")
+    if LINUX:
+        assert tmp_path / ".local" / "state" / name == default_data()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert tmp_path / "state" / name == default_data()
+
+
 def test_wrong_arguments_are_said_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What cannot be is said before anything is served, with the status of misuse."""
+    file, d = tmp_path / "file", str(tmp_path / "d" / "x.db")
+    file.write_bytes(b"no database, but something else" * 100)
     for arguments, what in [
         (["--path", str(tmp_path / "none")], "there is no such folder"),
         (["--follow", str(tmp_path)], "no file that can grow"),
-        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8080"),
+        (["--data", str(file / "x")], "there can be no such file"),
+        (["--port", "0", "--data", str(file)], "not a database"),
+        (["--data", d, "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8080"),
     ]:
         assert 2 == main(["demo", *arguments])
         assert what in capsys.readouterr().err

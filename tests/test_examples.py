@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, web
 
 from aiohttp_sse_routes.decoder import DecodedEvent
 from aiohttp_sse_routes.testing import EventStream
 
 from .helpers import Served
 from .programs import EXAMPLES, Program, default_table, run_program
+from .redis_server import free_port, needs_redis
 
 Start = Callable[..., Awaitable[tuple[Program, Served]]]
 
@@ -188,6 +194,55 @@ async def test_imperative(start: Start) -> None:
         assert 0 <= json.loads(kinds["free"].data) <= shutil.disk_usage("/").total
 
 
+async def test_chat(start: Start, tmp_path: Path) -> None:
+    """Rooms are apart; what was said is there after a restart, and nothing twice."""
+    database = tmp_path / "chat.db"
+    _, served = await start("chat.py", database)
+    _, body = await served.get("/")
+    assert b"<title>lobby</title>" in body
+    match = re.search(r'<script src="([^"]+)">', body.decode())
+    assert match is not None
+    assert (await served.get(match[1]))[0] == 200
+
+    async with served.stream("/rooms/lobby/messages") as stream:
+        for text in ("hello", "<b>bold</b>"):
+            for _ in range(2):
+                assert 201 == await _say(served, "lobby", name="Ann", text=text)
+        await _say(served, "attic", name="Bob", text="nobody hears")
+        assert ["hello", "<b>bold</b>"] == _texts(await stream.collect(2))
+        place = stream.last_event_id
+    await _say(served, "lobby", name="Ann", text="meanwhile")
+    await served.close()
+
+    with default_table():
+        _, served = await start("chat.py", database)
+        async with served.stream("/rooms/lobby/messages") as stream:
+            await stream.collect(3)
+            assert ["hello", "<b>bold</b>", "meanwhile"] == _texts(stream.events)
+        async with served.stream(
+            "/rooms/lobby/messages", last_event_id=place
+        ) as stream:
+            assert ["meanwhile"] == _texts([await stream.next()])
+            assert stream.hello is not None
+            assert stream.hello["resumed"] == "continued"
+        for refused in (
+            {"name": "Ann"},
+            {"name": "Ann", "text": " "},
+            {"name": "Ann", "text": "x" * 1001},
+            {"name": 1, "text": "x"},
+            {"name": "Ann", "text": "\ud800"},
+            {"name": "Ann", "text": "x", "key": ""},
+        ):
+            assert 400 == await _say(served, "lobby", **refused)
+        async with served.session.post(
+            served.base + "/rooms/lobby/messages", data="["
+        ) as response:
+            assert response.status == 400
+        for room in ("/rooms/Lobby", "/rooms/Lobby/messages", "/rooms/a%0Ab"):
+            assert 404 == (await served.get(room))[0]
+        await served.close()
+
+
 async def test_page_jinja(start: Start) -> None:
     """The page includes the client, which knows the route."""
     _, served = await start("page_jinja.py")
@@ -282,9 +337,214 @@ async def test_deploy_by_gunicorn(tmp_path: Path) -> None:
             await process.communicate()
 
 
+STORES = ["sqlite", pytest.param("redis", marks=needs_redis)]
+
+
+@pytest.fixture
+def store_of(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return what the examples that share a store are given for it."""
+    if request.param == "sqlite":
+        return str(tmp_path / "news.db")
+    url: str = request.getfixturevalue("contract_redis")
+    return f"{url}/{next(_databases)}"
+
+
+_databases = itertools.count(1)
+
+on_each_store = pytest.mark.parametrize("store_of", STORES, indirect=True)
+in_processes = pytest.mark.timeout(60)
+
+
+class Worker:
+    """A process that serves, or starts others that do.
+
+    Args:
+        *command: What it runs, behind the name of Python.
+        store: What ``STORE`` is.
+        port: What ``PORT`` is.
+    """
+
+    def __init__(self, *command: object, store: str, port: int = 0) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", *map(str, command)],
+            cwd=EXAMPLES,
+            env={**os.environ, "STORE": store, "PORT": str(port)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.pid = self._process.pid
+
+    async def said(self, pattern: str) -> str:
+        """Return what *pattern* finds first in what it says."""
+        assert self._process.stdout is not None
+        log = ""
+        while not (match := re.search(pattern, log)):
+            line = await asyncio.to_thread(self._process.stdout.readline)
+            assert line, f"it has ended: {log}"
+            log += line
+        return match[match.lastindex or 0]
+
+    def kill(self) -> None:
+        """End it without a word; return when it has ended."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """End it in good order."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        self._process.communicate(timeout=15)
+
+
+@contextlib.asynccontextmanager
+async def _worker(*command: object, **options: Any) -> AsyncIterator[Worker]:
+    worker = Worker(*command, **options)
+    try:
+        yield worker
+    finally:
+        await asyncio.to_thread(worker.end)
+
+
+async def _publish(session: ClientSession, url: str, text: str) -> int:
+    """Publish on a connection of its own; return which worker has done it."""
+    headers = {"Connection": "close"}
+    async with session.post(url, data=text, headers=headers) as response:
+        assert response.status == 201
+        return int((await response.text()).split()[-1])
+
+
+@contextlib.contextmanager
+def _paused(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@on_each_store
+@in_processes
+async def test_two_workers(store_of: str) -> None:
+    """Two on one port: each client has it all, and goes on at the one that is left."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/news"
+    program = EXAMPLES / "two_workers.py"
+    async with (
+        _worker(program, store=store_of, port=port) as one,
+        _worker(program, store=store_of, port=port) as two,
+        ClientSession() as session,
+        contextlib.AsyncExitStack() as opened,
+    ):
+        for worker in (one, two):
+            assert str(worker.pid) == await worker.said(r"This is worker (\d+)")
+            await worker.said("Running on")
+        # The system gives each connection to one of the two.
+        streams = [
+            await opened.enter_async_context(EventStream(session, url))
+            for _ in range(16)
+        ]
+        texts: list[str] = []
+        workers: set[int] = set()
+        while len(workers) < 2:
+            texts.append(f"number {len(texts)}")
+            assert len(texts) < 100, f"only {workers} have answered"
+            workers.add(await _publish(session, url, texts[-1]))
+        assert {one.pid, two.pid} == workers
+        for stream in streams:
+            assert texts == _texts(await stream.collect(len(texts), timeout=10))
+
+        await asyncio.to_thread(two.kill)
+        assert one.pid == await _publish(session, url, "last")
+        cut = 0
+        for stream in streams:
+            try:
+                await stream.next(timeout=10)
+            except ClientError:
+                cut += 1
+                await stream.resume()
+                await stream.next(timeout=10)
+            assert [*texts, "last"] == _texts(stream.events)
+            assert [] == stream.gaps
+        assert 0 < cut < len(streams)
+
+
+@on_each_store
+@in_processes
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn is for Unix")
+async def test_two_workers_by_gunicorn(store_of: str) -> None:
+    """Two workers that gunicorn has started have one log."""
+    options = ("--config", "gunicorn.conf.py", "--workers", 2, "--bind", "127.0.0.1:0")
+    async with (
+        _worker(
+            *("-m", "gunicorn", *options, "two_workers:app"), store=store_of
+        ) as gunicorn,
+        ClientSession() as session,
+        contextlib.AsyncExitStack() as opened,
+    ):
+        base = await gunicorn.said(r"Listening at: (\S+)")
+        url = f"{base}/news"
+        one = await _publish(session, url, "first")
+        # They share a socket: what one does not take, the other does.
+        with _paused(one):
+            at_two = await opened.enter_async_context(EventStream(session, url))
+            two = await _publish(session, url, "second")
+        assert one != two
+        with _paused(two):
+            at_one = await opened.enter_async_context(EventStream(session, url))
+            assert one == await _publish(session, url, "third")
+        for stream in (at_one, at_two):
+            texts = _texts(await stream.collect(3, timeout=10))
+            assert ["first", "second", "third"] == texts
+
+
+def _run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, EXAMPLES / "publish_script.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@on_each_store
+@in_processes
+async def test_publish_script(start: Start, store_of: str) -> None:
+    """What a script publishes comes in the streams, under the ids that it prints."""
+    with patch.dict(os.environ, {"STORE": store_of}):
+        _, served = await start("two_workers.py")
+    async with served.stream("/news") as stream:
+        await stream.next("sse-hello")
+        done = await asyncio.to_thread(_run_script, store_of, "one", "two")
+        events = await stream.collect(2)
+    assert ["one", "two"] == _texts(events)
+    assert [event.id for event in events] == done.stdout.split()
+    assert (0, "") == (done.returncode, done.stderr)
+    await served.close()
+
+
+def test_publish_script_says_how_it_is_used() -> None:
+    """Without a text there is nothing to publish."""
+    done = _run_script()
+    assert done.returncode == 1
+    assert "usage: python examples/publish_script.py" in done.stderr
+
+
 def _number(event: DecodedEvent) -> int:
     assert event.id is not None
     return int(event.id.rpartition(".")[2])
+
+
+def _texts(events: list[DecodedEvent]) -> list[str]:
+    return [value(event)["text"] for event in events]
+
+
+async def _say(served: Served, room: str, **message: object) -> int:
+    """Say something in *room*, by default with a key of the text's own."""
+    url = f"{served.base}/rooms/{room}/messages"
+    message.setdefault("key", f"{message.get('text')}")
+    async with served.session.post(url, json=message) as response:
+        return response.status
 
 
 async def _post(served: Served, path: str, text: str) -> None:

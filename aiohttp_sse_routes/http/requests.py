@@ -53,6 +53,11 @@ class Brought:
         return cursor if cursor and cursor.kind == "r" and self.by_header else None
 
     @property
+    def known(self) -> str | None:
+        """The id, if it may be sent back: a run's token that was in a query may not."""
+        return self.id if self.by_header else self.own
+
+    @property
     def own(self) -> str | None:
         """The id, if a handler can have made it or may know what it means."""
         return None if self.cursor and self.cursor.kind == "r" else self.id

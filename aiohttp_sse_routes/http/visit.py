@@ -163,7 +163,7 @@ class Visit:
         Before a gap it is what the client brought, as when nothing is missing: a client
         that is cut between hello and the gap comes back with that, and is told.
         """
-        return at if resumed == "fresh" else self.brought.id or at
+        return at if resumed == "fresh" else self.brought.known or at
 
     async def follow(self, connection: Connection) -> None:
         """Wait until *connection* is closed, whoever closes it."""

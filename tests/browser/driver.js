@@ -89,6 +89,10 @@ const commands = {
     tabs.set(++opened, { context, page, messages });
     return opened;
   },
+  /** Makes it the one that is seen. */
+  async show({ tab }) {
+    await tab.page.bringToFront();
+  },
   async go({ tab, url, timeout }) {
     const response = await tab.page.goto(url, { timeout, waitUntil: "load" });
     return response?.status() ?? null;

@@ -196,6 +196,10 @@ class Tab:
         self.browser = browser
         self.number = number
 
+    async def show(self) -> None:
+        """Make it the one that is seen; others of its window are hidden."""
+        await self._tell("show")
+
     async def go(self, url: str, *, timeout: float = 10.0) -> int | None:
         """Load *url*, to its ``load`` event; return the status."""
         status: int | None = await self._tell("go", timeout, url=url)
