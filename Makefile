@@ -6,8 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 BROWSER_TESTS := tests/browser
-# For instance: make test PYTEST_ARGS="-k replay -x"
+# For instance: make test PYTEST_ARGS="-k replay -x", make bench BENCH_ARGS="--rounds 3"
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # The warning is about our folder being importable from itself, which is harmless.
 PIP := PYTHONWARNINGS="ignore:Editable installation" \
@@ -44,13 +45,8 @@ docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_build/html
 	@echo "The documentation is in docs/_build/html/index.html"
 
-bench: ## Run the benchmarks
-ifneq ($(wildcard benchmarks/run.py),)
-bench: $(STAMPS)/test
-	$(BIN)/python benchmarks/run.py
-else
-	@echo "There are no benchmarks in this checkout yet: benchmarks/run.py is missing."
-endif
+bench: $(STAMPS)/test ## Run the benchmarks
+	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 clean: ## Remove everything that make has made, the environment too
 	rm -rf $(VENV) build dist *.egg-info docs/_build $(BROWSER_TESTS)/node_modules

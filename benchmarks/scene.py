@@ -1,0 +1,132 @@
+"""The words of a benchmark: scenes, the peers in them, and what is measured.
+
+Law: a scene measures one peer at a time, from nothing, so that rounds can alternate
+between peers and whoever was measured before leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Metric", "Peer", "Place", "Scene", "Sizes", "lacks")
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done in a round.
+
+    Attributes:
+        connections: Clients at a time.
+        events: Events that are published one at a time.
+        batches: How often 100 events are published together.
+        missed: Events that a client which comes back has missed.
+        publishes: Events that are published as fast as it goes.
+        probes: Events whose way from worker to worker is timed.
+    """
+
+    connections: int = 1000
+    events: int = 25
+    batches: int = 5
+    missed: int = 1000
+    publishes: int = 20_000
+    probes: int = 300
+
+    def scaled(self, factor: float) -> Sizes:
+        """Return these sizes times *factor*, each at least 2."""
+        return Sizes(
+            **{name: max(2, round(size * factor)) for name, size in vars(self).items()}
+        )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a scene measures.
+
+    Attributes:
+        label: The head of its column.
+        digits: Digits behind the point.
+    """
+
+    label: str
+    digits: int = 1
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One of those that a scene compares.
+
+    Attributes:
+        name: What the table calls it.
+        target: What serves it, as ``module:function``; see `benchmarks.worker`.
+        store: The kind of its store, where it has one.
+        options: What the scene is told of it.
+        needs: Modules that it imports, and programs that it runs.
+    """
+
+    name: str
+    target: str
+    store: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a peer is measured: a folder that is empty, and a Redis that is.
+
+    Attributes:
+        folder: The folder.
+        redis: The URL of the Redis; empty for a peer that has none.
+        redis_pid: Its process.
+    """
+
+    folder: Path
+    redis: str = ""
+    redis_pid: int = 0
+
+    def store(self, peer: Peer) -> str:
+        """Return where the store of *peer* is; see `benchmarks.apps.make_store`."""
+        return {
+            "sqlite": f"sqlite:{self.folder / 'events.db'}",
+            "redis": self.redis,
+        }.get(peer.store, peer.store)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A question, and who answers it.
+
+    Attributes:
+        name: What it is asked by on the command line.
+        title: What it is called.
+        peers: Who is compared.
+        metrics: What is measured; a ratio is told of the first of them.
+        reference: The name of the peer whose measure is 1.
+        measure: Measures one peer, once.
+        more_is_better: Whether the first metric is the better the more it is.
+        target: What has to be reached, in words; empty where nothing has.
+    """
+
+    name: str
+    title: str
+    peers: Sequence[Peer]
+    metrics: Mapping[str, Metric]
+    reference: str
+    measure: Callable[[Peer, Sizes, Place], Mapping[str, float]]
+    more_is_better: bool = False
+    target: str = ""
+
+
+def lacks(peer: Peer) -> str:
+    """Return what *peer* needs and is not there; empty if nothing is missing."""
+    return ", ".join(
+        name
+        for name in peer.needs
+        if shutil.which(name) is None
+        and importlib.util.find_spec(name.partition(".")[0]) is None
+    )
