@@ -1,4 +1,4 @@
-"""A model of what clients of channels are promised, and clients that note what they see.
+"""A model of what clients of channels are promised, and clients that note it all.
 
 Law: the oracle knows what was published, by the number that the store gave it, and
 nothing of how it is stored or delivered. Each client must have seen, over all its
@@ -134,6 +134,11 @@ class ModelClient:
         channels: What it follows.
         rng: What is done at random.
         ports: Where it may connect; changed by who starts and stops servers.
+
+    Attributes:
+        greeted: Set when it was connected once.
+        calm: Whether it is to be cut no more.
+        knocks_at: The port where it waits for an answer; 0 for none.
     """
 
     def __init__(
@@ -149,6 +154,7 @@ class ModelClient:
         self.cuts = 0
         self.greeted = asyncio.Event()
         self.calm = False
+        self.knocks_at = 0
         self._rng = rng
         self._ports = ports
         self._last_event_id = ""
@@ -174,6 +180,13 @@ class ModelClient:
             await asyncio.sleep(self._rng.random() * 0.02)
 
     async def _connect(self, port: int) -> None:
+        self.knocks_at = port
+        try:
+            await self._follow(port)
+        finally:
+            self.knocks_at = 0
+
+    async def _follow(self, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             query = "&".join(f"c={name}" for name in self.channels)
@@ -187,6 +200,7 @@ class ModelClient:
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
+        self.knocks_at = 0
         assert head.startswith(b"HTTP/1.0 200"), head
         decoder = Decoder(self._last_event_id)
         patient = self.calm or self._rng.random() < 0.2

@@ -39,6 +39,9 @@ class Told:
         """See `Follower.on_entries`."""
         self.entries += [[e.seq, e.channel, e.lines.decode()] for e in entries]
 
+    def on_missed(self, floors: Mapping[str, int]) -> None:
+        """See `Follower.on_missed`."""
+
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """See `Follower.on_lost`."""
 

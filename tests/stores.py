@@ -125,6 +125,7 @@ class Recorder:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.blocks: list[bytes] = []
+        self.missed: list[Mapping[str, int]] = []
         self.lineages: list[tuple[Lineage, bool, int]] = []
         self.lost: list[Mapping[str, int]] = []
         self.store: Store | None = None
@@ -144,6 +145,12 @@ class Recorder:
             assert self.store.tail.head == entries[-1].seq, "not in the tail"
         self.entries += entries
         self.blocks += blocks
+
+    def on_missed(self, floors: Mapping[str, int]) -> None:
+        """See `Follower.on_missed`."""
+        assert asyncio.get_running_loop() is self._loop
+        assert floors
+        self.missed.append(floors)
 
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """See `Follower.on_lost`."""

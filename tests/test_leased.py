@@ -807,6 +807,7 @@ class Numbers:
 
     def __init__(self, chance: random.Random) -> None:
         self.begun = 0
+        self.yielded = 0
         self._chance = chance
 
     async def __call__(self, run: SharedRun) -> AsyncIterator[Any]:
@@ -815,6 +816,7 @@ class Numbers:
         turn = self.begun
         for count in itertools.count():
             yield f"{turn}.{count}"
+            self.yielded += 1
             if self._chance.random() < 0.3:
                 await asyncio.sleep(self._chance.random() * 0.01)
 
@@ -878,18 +880,17 @@ async def test_random_cuts_and_hand_overs(
         )
         for n in range(4)
     ]
-    while not all(client.done() for client in clients):
-        turn = numbers.begun
-        fences = [fence for served in live if (fence := fence_of(served))]
-        if turn < 5 and fences:
-            # As if its time had run out.
-            await workers.stores[0].release(fences[0])
-        await until(
-            lambda turn=turn: (  # type: ignore[misc]
-                numbers.begun > turn or all(client.done() for client in clients)
-            ),
-            timeout=20,
-        )
+    for turn in range(1, 5):
+
+        async def handed_over(turn: int = turn) -> bool:
+            # As if their time had run out.
+            for fence in filter(None, map(fence_of, live)):
+                await workers.stores[0].release(fence)
+            return numbers.begun > turn
+
+        await until(lambda: numbers.yielded > 50, timeout=10)
+        await eventually(handed_over, timeout=10)
+        numbers.yielded = 0
     for client in clients:
         check_numbers(await client)
     assert numbers.begun > 2

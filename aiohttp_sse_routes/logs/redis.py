@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
+_LOOK: Final = 0.005
+"""Seconds between looks at whether a new generation was noticed."""
+
 _PAUSES: Final = (0.02, 0.5)
 """Seconds before an append is tried again: at first, and at most."""
 
@@ -213,7 +216,21 @@ class RedisStore(Store):
 
     async def head(self) -> int:
         """See `Store.head`."""
-        return (await self._reached().status()).head
+        known = self.lineage
+        status = await self._reached().status()
+        if self._watch is not None and known is not None:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    while (
+                        self.lineage is known and known.generation != status.generation
+                    ):
+                        self._watch.hurry()
+                        await asyncio.sleep(_LOOK)
+            except TimeoutError:
+                raise StoreUnavailable(
+                    "the log in Redis has just begun anew, and cannot be followed yet"
+                ) from None
+        return status.head
 
     async def lease(
         self, name: str, holder: str, seconds: float, *, wanted: bool

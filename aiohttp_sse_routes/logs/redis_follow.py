@@ -135,7 +135,7 @@ class Follow:
             if not self._follows:
                 self.head = status.head
                 return
-            missed = Missed(self._remote, status, self.head)
+            missed = Missed(self._remote, status, self.head, self._store.miss)
             while (entries := await missed.more()) is not None:
                 await self._hand_on(entries)
                 self.head = missed.place

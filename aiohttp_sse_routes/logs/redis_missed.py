@@ -9,10 +9,10 @@ from __future__ import annotations
 
 __all__ = ("Missed",)
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from .entry import Entry
+from .entry import Entry, Page
 from .redis_remote import Remote, Status
 
 _PAGE: Final = 524_288
@@ -32,12 +32,20 @@ class Missed:
         remote: The log.
         status: What it is: entries through its head are read.
         after: The place.
+        miss: Told of what is gone behind the place, before what comes after it.
 
     Attributes:
         place: Through which number everything was returned.
     """
 
-    def __init__(self, remote: Remote, status: Status, after: int) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        status: Status,
+        after: int,
+        miss: Callable[[Mapping[str, int]], None],
+    ) -> None:
+        self._miss = miss
         self.place = after
         self._remote = remote
         self._status = status
@@ -63,21 +71,26 @@ class Missed:
         page = await self._page(names, self.place)
         if page is None:
             return None
-        entries, self.place = page
-        return entries
+        self._tell(page.floors, page.place)
+        self.place = page.place
+        return page.entries
 
-    async def _page(
-        self, names: Sequence[str], after: int
-    ) -> tuple[Sequence[Entry], int] | None:
+    def _tell(self, floors: Mapping[str, int], through: int) -> None:
+        if floors:
+            # Only through what is handed on now: above it all may yet be heard.
+            self._miss({name: min(floor, through) for name, floor in floors.items()})
+
+    async def _page(self, names: Sequence[str], after: int) -> Page | None:
         generation, _, page = await self._remote.read(
             names, after, self._status.head, _PAGE
         )
         if generation != self._status.generation:
             return None
-        return page.entries, page.place
+        return page
 
     async def _all(self, names: Sequence[str]) -> Sequence[Entry] | None:
         entries: list[Entry] = []
+        floors: dict[str, int] = {}
         for start in range(0, len(names), _TOGETHER):
             group = names[start : start + _TOGETHER]
             place = self.place
@@ -85,14 +98,19 @@ class Missed:
                 page = await self._page(group, place)
                 if page is None:
                     return None
-                entries += page[0]
-                place = page[1]
-                entries = _shrunk(entries)
+                floors |= page.floors
+                entries += page.entries
+                place = page.place
+                entries = _shrunk(entries, floors)
+        self._tell(floors, self._status.head)
         return sorted(entries)
 
 
-def _shrunk(entries: list[Entry]) -> list[Entry]:
-    """Return *entries* without the oldest, while they are too many bytes."""
+def _shrunk(entries: list[Entry], floors: dict[str, int]) -> list[Entry]:
+    """Return *entries* without the oldest, while they are too many bytes.
+
+    What is left out is noted in *floors*.
+    """
     over = sum(len(entry.lines) for entry in entries) - _MOST
     if over <= 0:
         return entries
@@ -102,6 +120,7 @@ def _shrunk(entries: list[Entry]) -> list[Entry]:
     for entry in entries:
         if over > 0 and entry.seq != newest[entry.channel]:
             over -= len(entry.lines)
+            floors[entry.channel] = max(entry.seq, floors.get(entry.channel, 0))
         else:
             kept.append(entry)
     return kept

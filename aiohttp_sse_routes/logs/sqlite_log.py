@@ -10,7 +10,8 @@ from __future__ import annotations
 __all__ = ("Batch", "Run", "due")
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ..errors import LeaseLost
@@ -34,10 +35,17 @@ _STATE: Final = (
 
 
 class Run(NamedTuple):
-    """Entries that follow one another, with what their channels hold."""
+    """Entries that follow one another, with what their channels hold.
+
+    Attributes:
+        entries: They.
+        bounds: What their channels hold; None for the store's own bounds.
+        floors: By channel, what is gone between the entry before and the last.
+    """
 
     entries: list[Entry]
     bounds: Bounds | None
+    floors: Mapping[str, int] = MappingProxyType({})
 
 
 class Batch:

@@ -127,7 +127,10 @@ class Outlet:
     def _give(
         self, runs: Sequence[Run], followed: int, then: Callable[[], Any]
     ) -> None:
-        for entries, bounds in () if self._closed else runs:
+        for entries, bounds, floors in () if self._closed else runs:
+            gone = {name: floor for name, floor in floors.items() if floor > followed}
+            if gone:
+                self._guard(self._store.miss, gone)
             if entries[0].seq <= followed:
                 entries = [entry for entry in entries if entry.seq > followed]
             if entries:

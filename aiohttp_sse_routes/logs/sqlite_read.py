@@ -39,7 +39,7 @@ _CHANNEL: Final = "SELECT id, name, newest, floor, events, nbytes FROM channel"
 
 
 @contextmanager
-def _moment(db: sqlite3.Connection) -> Iterator[None]:
+def moment(db: sqlite3.Connection) -> Iterator[None]:
     """Let all that is read in the block be of one moment."""
     db.execute("BEGIN")
     try:
@@ -91,8 +91,10 @@ def head(db: sqlite3.Connection) -> int:
 
 def entries_after(
     db: sqlite3.Connection, place: int, *, count: int, limit: int
-) -> list[Entry]:
-    """Return entries of all channels behind *place*.
+) -> tuple[list[Entry], dict[str, int]]:
+    """Return entries of all channels behind *place*, and what is gone between them.
+
+    To be called in a transaction.
 
     Args:
         db: The log.
@@ -112,14 +114,18 @@ def entries_after(
                 break
     finally:
         cursor.close()
-    return found
+    if not found or found[-1].seq == place + len(found):
+        return found, {}
+    # Only through what is handed on now: what is gone above is told with that.
+    gone = db.execute("SELECT name, floor FROM channel WHERE floor > ?", (place,))
+    return found, {name: min(floor, found[-1].seq) for name, floor in gone}
 
 
 def page(
     db: sqlite3.Connection, names: Sequence[str], after: int, through: int, limit: int
 ) -> Page:
     """See `Store.read`."""
-    with _moment(db):
+    with moment(db):
         base, newest = db.execute("SELECT base, head FROM log").fetchone()
         rows = known_channels(db, names)
         floors = {name: floor for _, name, _, floor, _, _ in rows if floor > after}
@@ -166,7 +172,7 @@ def newest(
     if count < 1:
         return through
     best: list[int] = []  # a heap of the newest numbers, the oldest of them first
-    with _moment(db):
+    with moment(db):
         rows = [row for row in known_channels(db, names) if row[4]]
         for row in sorted(rows, key=itemgetter(2), reverse=True):
             if len(best) == count and row[2] <= best[0]:

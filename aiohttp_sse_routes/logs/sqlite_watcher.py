@@ -19,7 +19,7 @@ from .sqlite_bell import Bell
 from .sqlite_file import connect, explain, identity
 from .sqlite_log import Run
 from .sqlite_outlet import Outlet
-from .sqlite_read import entries_after
+from .sqlite_read import entries_after, moment
 from .sqlite_session import Epoch, Session
 from .sqlite_writer import Writer
 
@@ -98,10 +98,13 @@ class Watcher(threading.Thread):
             return
         while not self._stopped:
             followed = self._outlet.followed
-            entries = entries_after(self._db, followed, count=_COUNT, limit=_BYTES)
+            with moment(self._db):
+                entries, gone = entries_after(
+                    self._db, followed, count=_COUNT, limit=_BYTES
+                )
             if not entries:
                 break
-            run = Run(entries, None)
+            run = Run(entries, None, gone)
             if not self._outlet.offer(epoch.number, [run], self._take_next):
                 return
             self._taken.get()

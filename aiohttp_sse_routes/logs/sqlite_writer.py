@@ -201,8 +201,8 @@ class Writer(threading.Thread):
             return []
         if head - followed > _NEAR:
             return None
-        entries = entries_after(db, followed, count=_NEAR, limit=1 << 62)
-        return [Run(entries, None)] if entries else []
+        entries, gone = entries_after(db, followed, count=_NEAR, limit=1 << 62)
+        return [Run(entries, None, gone)] if entries else []
 
     def _tidy(self, db: sqlite3.Connection) -> None:
         """Drop what is too old, a step at a time."""

@@ -40,6 +40,13 @@ class Follower(Protocol):
             blocks: Each entry's block with its ``id`` line.
         """
 
+    def on_missed(self, floors: Mapping[str, int]) -> None:
+        """Learn that entries were gone before they came; the store's tail knows it.
+
+        Args:
+            floors: The newest number that is gone, by channel.
+        """
+
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """Learn that entries which had been given out are lost by a fork.
 
@@ -67,9 +74,9 @@ class Store(ABC):
     altogether, it says that something is.
 
     **Following.** While it is open with a follower, the store hands every entry of
-    every channel to it, in order, each once, by `deliver`. If it could not see some
-    of them, the next entry's ``prev`` tells. It notices by itself that its server was
-    away, and goes on from where it was.
+    every channel to it, in order, each once, by `deliver`. What was gone before it
+    could be seen is told by `miss`, before anything that came later. It notices by
+    itself that its server was away, and goes on from where it was.
 
     **Leases.** At most one holder at a time has a lease whose time has not run out, and
     an append with a `Fence` whose lease has run out, or has another holder, appends
@@ -185,6 +192,9 @@ class Store(ABC):
     async def head(self) -> int:
         """Return the newest number of the log, of whatever channel.
 
+        If the log has begun anew, and nobody has noticed here yet, it is noticed now:
+        `begin` was called when this returns.
+
         Raises:
             StoreUnavailable: the log cannot be read now.
         """
@@ -244,6 +254,21 @@ class Store(ABC):
         blocks = [self.tail.add(entry, bounds) for entry in entries]
         if self._follower is not None:
             self._follower.on_entries(entries, blocks)
+
+    def miss(self, floors: Mapping[str, int]) -> None:
+        """Note entries that were gone before they could be handed on.
+
+        To be called before any later entry is handed on, so that nobody is told a place
+        behind a hole that was not told.
+
+        Args:
+            floors: By channel, the newest number that is gone, of those that are above
+                what was handed on.
+        """
+        for name, through in floors.items():
+            self.tail.miss(name, through)
+        if self._follower is not None:
+            self._follower.on_missed(floors)
 
     def lose(self, lineage: Lineage, channels: Mapping[str, int]) -> None:
         """Note that the entries of *channels* through these numbers were lost."""

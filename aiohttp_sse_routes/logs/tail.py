@@ -120,6 +120,15 @@ class Tail:
             self._make_room()
         return block
 
+    def miss(self, channel: str, through: int) -> None:
+        """Note that of *channel* everything through *through* is gone, unseen here."""
+        ring = self._rings.get(channel)
+        if ring is None:
+            self._remember(channel, max(through, self.floor(channel)))
+        elif through > ring.head:
+            self.nbytes -= _weight(ring, self._latest.pop(channel, None))
+            ring.clear(through, "expired")
+
     def _new_ring(self, entry: Entry, bounds: Bounds) -> Ring:
         # The chain knows better than what is remembered of the channel, if anything is.
         self._floors.pop(entry.channel, None)
@@ -178,6 +187,9 @@ class Tail:
         heapq.heappop(self._oldest)
         del self._rings[channel]
         self._latest.pop(channel, None)
+        self._remember(channel, floor)
+
+    def _remember(self, channel: str, floor: int) -> None:
         self._floors[channel] = floor
         while len(self._floors) > _MAX_FLOORS:
             _, floor = self._floors.popitem(last=False)

@@ -113,6 +113,14 @@ class Broker:
             # Nobody is live now, in whose topics the old log's numbers were.
             self.delivered = self._last = head
 
+    def on_missed(self, floors: Mapping[str, int]) -> None:
+        """See `Follower.on_missed`."""
+        self.flush()
+        for name in floors:
+            topic = self._topics.get(name)
+            if topic is not None:
+                self._overtaken(topic)
+
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """See `Follower.on_lost`."""
         self.flush()
@@ -305,6 +313,7 @@ class Broker:
         if dirty:
             self._dirty = {}
             self._delivery.write(tuple(dirty), before)
+        self._late.go_on()
         if self._awaiting:
             for place, future in self._awaiting:
                 if place <= self.delivered and not future.done():

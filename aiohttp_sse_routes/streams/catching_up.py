@@ -49,6 +49,14 @@ class CatchUp:
         self._loop = asyncio.get_running_loop()
         self._behind: deque[Reader] = deque()
         self._scheduled = False
+        self._parked: list[Reader] = []  # in holes whose end has not come
+
+    def go_on(self) -> None:
+        """Let those go on whose hole may have come to its end."""
+        parked, self._parked = self._parked, []
+        for reader in parked:
+            if reader.standing is Standing.BEHIND:
+                self.put(reader)
 
     def put(self, reader: Reader) -> None:
         """Let *reader* have its next batch, in its turn."""
@@ -151,14 +159,18 @@ class CatchUp:
         if missed:
             following.open_hole(missed, reader.place)
         in_hole = following.hole_after >= 0
-        through = following.hole_end if in_hole else self._keeper.delivered
+        through = self._keeper.delivered
         if following.end is not None:
             through = min(through, following.end[0])
+        # A store may be further than this process: the hole's end is yet to come then.
+        over = not in_hole or following.hole_end <= through
+        if in_hole:
+            through = min(through, following.hole_end)
         blocks, place = read(through)
         # The place comes before the write, which may pause the reader there.
         reader.place = max(reader.place, place)
         _write(reader, blocks)
-        if in_hole and reader.place >= through:
+        if in_hole and over and reader.place >= through:
             self._end_hole(reader, following)
         self._go_on(reader, following)
 
@@ -180,6 +192,8 @@ class CatchUp:
             reader.on_ending(following.end[1])
         elif reader.place < self._keeper.delivered:
             self.put(reader)
+        elif following.hole_after >= 0:
+            self._parked.append(reader)
         else:
             self._keeper.go_live(reader, following)
 

@@ -168,16 +168,12 @@ class Following:
         self.keeper.leave(reader)
 
     def missed(self, floors: Mapping[str, int], place: int) -> Mapping[str, int]:
-        """Return those of *floors* that the reader at *place* is to be told of.
-
-        Only through what has come here: a store may be further, and may have lost what
-        is yet to come.
-        """
-        forgiven, delivered = self.forgiven, self.keeper.delivered
+        """Return those of *floors* that the reader at *place* is to be told of."""
+        forgiven = self.forgiven
         return {
-            name: min(floor, delivered)
+            name: floor
             for name, floor in floors.items()
-            if place < floor and forgiven.get(name, -1) < floor and place < delivered
+            if place < floor and forgiven.get(name, -1) < floor
         }
 
     def open_hole(self, floors: Mapping[str, int], place: int) -> None:

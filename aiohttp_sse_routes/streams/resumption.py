@@ -79,12 +79,26 @@ async def begin(
     """
     if not broker.ready:
         raise StoreUnavailable("the store was not reached yet: try again later")
-    gap: GapReason | None = None
-    if brought:
-        found = await _place(broker, names, cursor)
+    while True:
+        lineage = broker.lineage
+        found = await _place(broker, names, cursor) if brought else None
         if isinstance(found, int):
-            return await _continued(broker, names, found, str(cursor), keeping)
-        gap = found
+            start = await _continued(broker, names, found, str(cursor), keeping)
+        else:
+            start = await _from_now(broker, names, found, history, keeping)
+        if broker.lineage is lineage:
+            return start
+        # The log has become another one while the store was asked.
+
+
+async def _from_now(
+    broker: Broker,
+    names: Sequence[str],
+    gap: GapReason | None,
+    history: int,
+    keeping: Keeping,
+) -> Start:
+    """Return where a reader begins to whom no place means anything."""
     place, forgiven, page = await _new(broker, names, history)
     following = Following(
         broker, names, place, forgiven=forgiven, keeping=keeping, page=page
@@ -102,6 +116,7 @@ async def _place(
         return "unknown"
     place = lineage.place(cursor)
     if place is None:
+        await _ask_for_newer(broker)
         return "reset"
     if cursor.log != lineage.generation and any(
         lineage.lost.get(name, 0) > place for name in names
@@ -110,6 +125,16 @@ async def _place(
     if place > broker.head and not await _comes(broker, place):
         return "unknown"
     return place
+
+
+async def _ask_for_newer(broker: Broker) -> None:
+    """Let the store notice that the log has begun anew, as another worker knows."""
+    if broker.store.complete:
+        return
+    try:
+        await broker.store.head()
+    except StoreError as exc:
+        raise StoreUnavailable("where the client was cannot be found now") from exc
 
 
 async def _comes(broker: Broker, place: int) -> bool:

@@ -319,7 +319,9 @@ class Runner:
         self._stint = None
         if stint.lost:
             self._restart_at = None
-            self._ask_again()
+            if self._wanted or self._tenure.fence is not None:
+                # Where nobody wants it here, a new lease is for another.
+                self._tenure.ask()
         elif self._restart_at is None:
             self._tenure.give_back()
         else:
