@@ -229,7 +229,7 @@ async def restarts(run: Run) -> None:
 
 @pytest.mark.timeout(120)
 async def test_memory() -> None:
-    """One worker, its log in memory: every gap is told, and each that is told is one."""
+    """One worker, its log in memory: every gap is told, and none that is none."""
     workers = [Worker(lambda: MemoryStore(max_events=BOUND))]
     oracle = Oracle(numbers_restart=True, may_reset=False)
     await play(Run(random.Random(SEED), workers, oracle), undisturbed)
