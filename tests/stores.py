@@ -119,6 +119,7 @@ class Recorder:
         blocks: Their blocks.
         lineages: Each lineage with whether it was a reset, and how many entries there
             were before it.
+        missed: What it was told was gone before it came.
         lost: What it was told is lost.
     """
 
@@ -129,12 +130,15 @@ class Recorder:
         self.lineages: list[tuple[Lineage, bool, int]] = []
         self.lost: list[Mapping[str, int]] = []
         self.store: Store | None = None
+        self._known: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
 
     def on_lineage(self, lineage: Lineage, *, reset: bool) -> None:
         """See `Follower.on_lineage`."""
         assert asyncio.get_running_loop() is self._loop
         self.lineages.append((lineage, reset, len(self.entries)))
+        if reset:
+            self._known.clear()
 
     def on_entries(self, entries: Sequence[Entry], blocks: Sequence[bytes]) -> None:
         """See `Follower.on_entries`."""
@@ -143,6 +147,7 @@ class Recorder:
         assert len(entries) == len(blocks) > 0
         if self.store is not None:
             assert self.store.tail.head == entries[-1].seq, "not in the tail"
+            self._check_chain(entries, self.store.tail.base)
         self.entries += entries
         self.blocks += blocks
 
@@ -151,6 +156,15 @@ class Recorder:
         assert asyncio.get_running_loop() is self._loop
         assert floors
         self.missed.append(floors)
+        for name, through in floors.items():
+            self._known[name] = max(through, self._known.get(name, 0))
+
+    def _check_chain(self, entries: Sequence[Entry], base: int) -> None:
+        """Fail where something is missing that was not told before."""
+        for entry in entries:
+            known = self._known.get(entry.channel, base)
+            assert entry.prev <= known, f"behind {known} of its channel comes {entry}"
+            self._known[entry.channel] = entry.seq
 
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """See `Follower.on_lost`."""
