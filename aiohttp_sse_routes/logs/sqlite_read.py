@@ -12,6 +12,7 @@ __all__ = (
     "head",
     "known_channels",
     "lineage",
+    "moment",
     "newest",
     "page",
 )
