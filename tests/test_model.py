@@ -252,8 +252,8 @@ async def test_sqlite(tmp_path: Path) -> None:
     await play(Run(random.Random(SEED), workers, oracle), restarts)
 
 
-# After Redis went away a worker reads what it did not hear. In about one run of ten a
-# client that stayed connected is not told of a hole in that. Not strict: it is rare.
+# After Redis went away a worker reads what it did not hear. Now and then a client that
+# stayed connected is not told of a hole in that. Not strict: most runs do not meet it.
 hole_untold = pytest.mark.xfail(
     strict=False, reason="a hole in what was missed while Redis was away, untold"
 )
