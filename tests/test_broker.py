@@ -6,13 +6,13 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from aiohttp_sse_routes.cursor import new_generation
-from aiohttp_sse_routes.logs.entry import Draft, Entry, Lineage, Page
+from aiohttp_sse_routes.logs.entry import Bounds, Draft, Entry, Lineage, Page
 from aiohttp_sse_routes.logs.memory import MemoryStore
 from aiohttp_sse_routes.streams.broker import Broker
 from aiohttp_sse_routes.streams.ending import Ending
@@ -504,6 +504,49 @@ async def test_what_is_read_while_the_log_changes_is_not_used() -> None:
     await until(lambda: sink.standing is Standing.LIVE)
     assert [Gap("reset", 0, 0), Gap("slow", 0, 1), (2, "5"), (3, "6")] == sink.story
     assert broker.cursor(3).encode() in sink.chunks[-1]
+    await broker.close()
+
+
+class LongStore(SlowStore):
+    """A store that has more than is in memory: pages are as they were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(max_events=2)
+        self.log: list[Entry] = []
+        self.gone: dict[str, int] = {}
+
+    def deliver(self, entries: Sequence[Entry], bounds: Bounds | None = None) -> None:
+        self.log += entries
+        super().deliver(entries, bounds)
+
+    async def read(
+        self, channels: Sequence[str], after: int, through: int, *, limit: int
+    ) -> Page:
+        found = [entry for entry in self.log if after < entry.seq <= through]
+        page = Page(found, through, dict(self.gone))
+        self.reads.append(asyncio.Event())
+        await self.reads[-1].wait()
+        return page
+
+
+async def test_a_loss_behind_a_page_is_told() -> None:
+    """What is gone by the time that a page is written is not in it, and yet told."""
+    broker = await broker_on(store := LongStore())
+    sink = await joined(broker, "a", "b")
+    sink.paused()
+    await put(store, "a", "1", "2", "3")
+    sink.resumed()
+    await until(lambda: store.reads)
+    store.gone["b"] = 5
+    store.miss({"b": 5})
+    store.reads[0].set()
+    await until(lambda: sink.data)
+    assert ["1", "2", "3"] == sink.data
+    store.deliver([Entry(6, 5, "b", b"data: 6\n\n")])
+    await until(lambda: len(store.reads) == 2)
+    store.reads[1].set()
+    await until(lambda: sink.standing is Standing.LIVE)
+    assert [Gap("slow", 3, 5), (6, "6")] == sink.story[3:]
     await broker.close()
 
 

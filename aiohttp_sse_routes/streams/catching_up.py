@@ -49,7 +49,7 @@ class CatchUp:
         self._loop = asyncio.get_running_loop()
         self._behind: deque[Reader] = deque()
         self._scheduled = False
-        self._parked: list[Reader] = []  # in holes whose end has not come
+        self._parked: list[Reader] = []  # at or in holes whose end has not come
 
     def go_on(self) -> None:
         """Let those go on whose hole may have come to its end."""
@@ -112,6 +112,13 @@ class CatchUp:
 
     def _floors(self, following: Following) -> Mapping[str, int]:
         return {name: self._tail.floor(name) for name in following.names}
+
+    def _misses(self, reader: Reader, following: Following) -> bool:
+        """Return whether more is gone by now, behind what has been delivered.
+
+        A page from the store does not know: it may be older than the loss.
+        """
+        return bool(following.missed(self._floors(following), reader.place))
 
     def _tell_due(self, reader: Reader, following: Following) -> bool:
         assert following.due is not None
@@ -192,7 +199,7 @@ class CatchUp:
             reader.on_ending(following.end[1])
         elif reader.place < self._keeper.delivered:
             self.put(reader)
-        elif following.hole_after >= 0:
+        elif following.hole_after >= 0 or self._misses(reader, following):
             self._parked.append(reader)
         else:
             self._keeper.go_live(reader, following)

@@ -111,7 +111,9 @@ class Tenure:
                 if not self._needed() and self.fence is None:
                     break
                 await self._question()
-                self._on_answer()
+                if not self._returning:
+                    # Else nothing is to be begun under what is given back next.
+                    self._on_answer()
                 await self._rest()
         finally:
             self.task = None
