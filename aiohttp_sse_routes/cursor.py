@@ -11,7 +11,9 @@ for good:
 * ``sse1.r.TOKEN.SEQ``: event number SEQ of the private run TOKEN;
 * ``sse1.l.GENERATION.SEQ``: number SEQ of the shared log of that generation;
 * ``sse1.s.GENERATION.SEQ``: the same, while a snapshot that begins there is being sent:
-  whoever brings it has only a part of that.
+  whoever brings it has only a part of that;
+* ``sse1.h.GENERATION.SEQ``: the same, behind a hole of which the client was not told
+  yet: whoever brings it is.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ __all__ = (
     "new_generation",
     "new_token",
     "parse",
+    "untold",
 )
 
 import re
@@ -32,10 +35,12 @@ from typing import Literal
 
 # 16 digits are ten thousand years of a million events a second.
 _FORMAT = re.compile(
-    r"sse1\.(?:(r)\.([A-Za-z0-9_-]{22})|([ls])\.([a-z0-9]{8,16}))\.([0-9]{1,16})(\.end)?",
+    r"sse1\.(?:(r)\.([A-Za-z0-9_-]{22})|([lsh])\.([a-z0-9]{8,16}))\.([0-9]{1,16})(\.end)?",
     re.ASCII,
 )
 _PREFIX = "sse1."
+
+Kind = Literal["r", "l", "s", "h"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,14 @@ class Cursor:
 
     Attributes:
         kind: ``"r"`` for a private run's log, ``"l"`` for the shared log, ``"s"`` for
-            a place in that whose snapshot is not complete.
+            a place in that whose snapshot is not complete, ``"h"`` for one behind a
+            hole that was not told.
         log: The run's token, or the shared log's generation.
         seq: The number of the last event before this place; 0 is the beginning.
         end: Whether the stream has ended for good there.
     """
 
-    kind: Literal["r", "l", "s"]
+    kind: Kind
     log: str
     seq: int
     end: bool = False
@@ -73,8 +79,13 @@ def parse(text: str | None) -> Cursor | None:
     token, generation = match[2], match[4]
     if match[1]:
         return Cursor("r", token, int(match[5]), match[6] is not None)
-    kind: Literal["l", "s"] = "l" if match[3] == "l" else "s"
+    kind: Kind = "l" if match[3] == "l" else "s" if match[3] == "s" else "h"
     return Cursor(kind, generation, int(match[5]), match[6] is not None)
+
+
+def untold(place: str) -> str:
+    """Return the id of *place* for who was not told yet of a hole before it."""
+    return place.replace("sse1.l.", "sse1.h.", 1)
 
 
 def has_our_format(text: str) -> bool:

@@ -550,6 +550,54 @@ async def test_a_loss_behind_a_page_is_told() -> None:
     await broker.close()
 
 
+async def test_who_is_cut_in_a_hole_is_told_of_it() -> None:
+    """Ids within a hole say that it was not told, on whichever worker they come back.
+
+    The one that knows the client has lost the first two events of "a"; another that it
+    comes back to has them all, and would not see that anything was missed.
+    """
+    broker = await broker_on(store := MemoryStore(max_events=3))
+    other = await broker_on(larger := MemoryStore())
+    sink = await joined(broker, "a", "b", sink=Sink(room=1))
+    sink.paused()
+    for one in (store, larger):
+        assert broker.lineage is not None
+        larger.lineage = other._lineage = broker.lineage
+        await put(one, "b", "1")
+        await put(one, "a", "2", "3")
+        await put(one, "b", "4")
+        await put(one, "a", "5", "6", "7")
+    sink.resumed()
+    await until(lambda: sink.standing is Standing.PAUSED)
+    assert ["1"] == sink.data
+    ids = [block["id"] for block in blocks_of(sink.chunks[-1])]
+    assert [broker.cursor(1).replace(".l.", ".h.")] == ids
+    back = Sink()
+    await rejoin(other, back, ("a", "b"), ids[-1])
+    await until(lambda: back.standing is Standing.LIVE)
+    assert [Gap("expired", 1, 1), (2, "2")] == back.story[:2]
+    again = Sink()
+    await rejoin(broker, again, ("a", "b"), ids[-1])
+    await until(lambda: again.standing is Standing.LIVE)
+    assert [Gap("expired", 1, 3), (4, "4")] == again.story[:2]
+
+
+async def test_a_hole_ends_where_memory_goes_on() -> None:
+    """What is still here comes behind the gap, though the store has it no more."""
+    broker = await broker_on(store := LongStore())
+    sink = await joined(broker, "a")
+    sink.paused()
+    await put(store, "a", "1", "2", "3")
+    store.log, store.gone["a"] = [], 5
+    sink.resumed()
+    await until(lambda: store.reads)
+    await put(store, "a", "4", "5")
+    store.reads[0].set()
+    await until(lambda: sink.standing is Standing.LIVE)
+    assert [Gap("slow", 0, 3), (4, "4"), (5, "5")] == sink.story
+    await broker.close()
+
+
 # -- all of it, at random --------------------------------------------------------------
 
 

@@ -161,7 +161,7 @@ class ChannelVisit(Visit):
         connection.write(block)
         if not self.settings.control_events:
             # The header has told it.
-            start.following.forgiven.update(start.missed)
+            start.following.forgive(start.missed)
         if new and snapshots is not None:
             snapshots.run(start.following, start.place)
         else:

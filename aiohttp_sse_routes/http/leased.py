@@ -117,7 +117,7 @@ class LeasedVisit(Visit):
         self.greet(connection, start.following, start.resumed, start.place, told)
         if not self.settings.control_events:
             # The header has told it.
-            start.following.forgiven.update(start.missed)
+            start.following.forgive(start.missed)
 
     # -- the run -----------------------------------------------------------------------
 

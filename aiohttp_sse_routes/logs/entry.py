@@ -167,7 +167,7 @@ class Lineage:
         It may be above the log's newest number: then the cursor comes from the future,
         or from a worker that is further.
         """
-        if cursor.kind != "l":
+        if cursor.kind not in ("l", "h"):
             return None
         if cursor.log == self.generation:
             return cursor.seq

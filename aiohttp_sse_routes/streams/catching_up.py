@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from ..cursor import untold
 from ..logs.store import Store
 from ..wire import join
 from .delivery import SLICE
@@ -92,7 +93,7 @@ class CatchUp:
         place = reader.place
         page, following.page = following.page, None
         if page is not None and page.after == place:
-            self._step(reader, following, page.page.floors, page.read)
+            self._step(reader, following, self._gone(page), page.read)
             return
         missed = following.missed(self._floors(following), place)
         if missed and following.keeping == "conflate" and following.hole_after < 0:
@@ -119,6 +120,17 @@ class CatchUp:
         A page from the store does not know: it may be older than the loss.
         """
         return bool(following.missed(self._floors(following), reader.place))
+
+    def _gone(self, found: Fetched) -> Mapping[str, int]:
+        """Return what is gone for who reads on, behind *found*, from memory.
+
+        The store may have dropped more by now than memory has.
+        """
+        page = found.page
+        return {
+            name: min(floor, max(page.place, self._tail.floor(name)))
+            for name, floor in page.floors.items()
+        }
 
     def _tell_due(self, reader: Reader, following: Following) -> bool:
         assert following.due is not None
@@ -176,7 +188,7 @@ class CatchUp:
         blocks, place = read(through)
         # The place comes before the write, which may pause the reader there.
         reader.place = max(reader.place, place)
-        _write(reader, blocks)
+        _write(reader, list(map(_untold, blocks)) if in_hole else blocks)
         if in_hole and over and reader.place >= through:
             self._end_hole(reader, following)
         self._go_on(reader, following)
@@ -239,6 +251,12 @@ def _following(reader: Reader) -> Following:
     following = reader.feed
     assert isinstance(following, Following)
     return following
+
+
+def _untold(block: bytes) -> bytes:
+    """Return *block* for who was not told yet of a hole before it."""
+    first, _, rest = block.partition(b"\n")
+    return b"%b\n%b" % (untold(first.decode()).encode(), rest)
 
 
 def _write(reader: Reader, blocks: Sequence[bytes]) -> None:

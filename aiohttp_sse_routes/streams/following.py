@@ -2,7 +2,8 @@
 
 Law: a place and a few facts about holes, whatever the number of channels; no queue. A
 hole is told once, with all that is retained below its end before it and all above it
-behind it, so that the ids that a client sees only grow.
+behind it, so that the ids that a client sees only grow. Until it is told they say so:
+a client that is cut in a hole, and comes back to whichever worker, is told there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ __all__ = ("Following", "Keeper", "Keeping", "Topic")
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from ..cursor import untold
 from .ending import Ending
 from .fetches import Fetched
 from .reader import GapReason, Reader, Standing
@@ -142,8 +144,9 @@ class Following:
         return False
 
     def cursor(self, place: int) -> str:
-        """See `Source.cursor`."""
-        return self.keeper.cursor(place)
+        """See `Source.cursor`; it says whether a hole before it is yet to be told."""
+        at = self.keeper.cursor(place)
+        return at if self.hole_after < 0 and self.due is None else untold(at)
 
     def place_of(self, reader: Reader) -> int:
         """See `Source.place_of`."""
@@ -183,10 +186,20 @@ class Following:
         if self.hole_after < 0:
             self.hole_after = place
 
+    def in_hole(self, place: int) -> None:
+        """Note that something before *place* is gone, and the reader was not told."""
+        self.hole_after = self.hole_end = place
+
+    def forgive(self, floors: Mapping[str, int]) -> None:
+        """Note that what *floors* say is gone was told by other means."""
+        self.forgiven.update(floors)
+        if self.hole_after >= 0:
+            self.close_hole()
+
     def close_hole(self) -> str:
         """Return the id of the place where the hole began; it is told of now."""
         after, self.hole_after, self.hole_end = self.hole_after, -1, 0
         if self.brought is not None and self.brought[0] == after:
             # An older generation's id means the same place.
             return self.brought[1]
-        return self.cursor(after)
+        return self.keeper.cursor(after)

@@ -83,7 +83,8 @@ async def begin(
         lineage = broker.lineage
         found = await _place(broker, names, cursor) if brought else None
         if isinstance(found, int):
-            start = await _continued(broker, names, found, str(cursor), keeping)
+            assert cursor is not None
+            start = await _continued(broker, names, found, cursor, keeping)
         else:
             start = await _from_now(broker, names, found, history, keeping)
         if broker.lineage is lineage:
@@ -112,7 +113,7 @@ async def _place(
 ) -> int | GapReason:
     """Return the number that *cursor* means, or why it means none."""
     lineage = broker.lineage
-    if cursor is None or cursor.kind != "l":
+    if cursor is None or cursor.kind not in ("l", "h"):
         return "unknown"
     place = lineage.place(cursor)
     if place is None:
@@ -154,11 +155,13 @@ async def _comes(broker: Broker, place: int) -> bool:
 
 
 async def _continued(
-    broker: Broker, names: Sequence[str], place: int, brought: str, keeping: Keeping
+    broker: Broker, names: Sequence[str], place: int, cursor: Cursor, keeping: Keeping
 ) -> Start:
     following = Following(
-        broker, names, place, reason="expired", keeping=keeping, brought=brought
+        broker, names, place, reason="expired", keeping=keeping, brought=str(cursor)
     )
+    if cursor.kind == "h":
+        following.in_hole(place)
     missed = following.missed(broker.floors(names), place)
     if missed and keeping == "conflate" and broker.conflates(following, place):
         missed = {}
@@ -169,7 +172,7 @@ async def _continued(
             following.page = page
             missed = following.missed(page.page.floors, place)
     lineage = broker.lineage
-    if missed:
+    if missed or cursor.kind == "h":
         return Start(place, "expired", following, "gap", lineage, missed)
     return Start(place, None, following, "continued", lineage, missed)
 
