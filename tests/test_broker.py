@@ -14,6 +14,7 @@ import pytest
 from aiohttp_sse_routes.cursor import new_generation
 from aiohttp_sse_routes.logs.entry import Bounds, Draft, Entry, Lineage, Page
 from aiohttp_sse_routes.logs.memory import MemoryStore
+from aiohttp_sse_routes.streams import debts, delivery
 from aiohttp_sse_routes.streams.broker import Broker
 from aiohttp_sse_routes.streams.ending import Ending
 from aiohttp_sse_routes.streams.feed import BATCH, BURST
@@ -37,11 +38,13 @@ class Sink(Reader):
     """
 
     def __init__(self, room: int | None = None) -> None:
+        super().__init__()
         self.room = room
         self.chunks: list[bytes] = []
         self.story: list[tuple[int, str] | Gap] = []
         self.ends: list[Ending] = []
         self.nbytes = 0
+        self.last_id = ""
         self.send: Callable[[bytes], object] = self.take
 
     def take(self, chunk: bytes) -> None:
@@ -50,6 +53,7 @@ class Sink(Reader):
         self.chunks.append(unframe(chunk))
         for block in blocks_of(self.chunks[-1]):
             self.story.append((seq_of(block["id"]), block["data"].rstrip("x")))
+            self.last_id = block["id"]
         if self.room is not None:
             self.room -= 1
             if self.room <= 0:
@@ -57,6 +61,7 @@ class Sink(Reader):
 
     def on_gap(self, reason: GapReason, after: str, place: str) -> bool:
         self.story.append(Gap(reason, seq_of(after), seq_of(place)))
+        self.last_id = place
         return True
 
     def on_ending(self, ending: Ending) -> None:
@@ -610,14 +615,6 @@ class Visitor:
         self.sink = Sink()
         self._holes: list[tuple[int, int]] = []
 
-    @property
-    def place(self) -> int:
-        """The place that the client has the id of."""
-        if not self.sink.story:
-            return self.start
-        item = self.sink.story[-1]
-        return item.place if isinstance(item, Gap) else item[0]
-
     def leave(self, broker: Broker) -> None:
         """Leave, perhaps with a hole of which the end was not told yet."""
         following = self.sink.feed
@@ -642,8 +639,20 @@ class Visitor:
         return story
 
 
+@pytest.fixture(params=["at once", "owed"])
+def turns_that_are_short(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let each turn of the loop be too short for all writes, or not."""
+    if request.param == "owed":
+        for module in (debts, delivery):
+            monkeypatch.setattr(module, "CHECK_EVERY", 1)
+            monkeypatch.setattr(module, "SLICE", 5e-6)
+
+
 @pytest.mark.parametrize("keeping", ["gap", "conflate"])
 @pytest.mark.timeout(60)
+@pytest.mark.usefixtures("turns_that_are_short")
 async def test_each_event_once_in_order_or_a_gap(keeping: Keeping) -> None:
     """Whatever readers and writers do, at any retention, nothing is lost unsaid."""
     print(f"SSE_SEED={SEED}")  # noqa: T201 -- to run it again
@@ -685,7 +694,7 @@ async def _at_random(
             visitor.leave(broker)
             for _ in range(rng.randrange(3)):
                 await asyncio.sleep(0)
-            place = broker.cursor(visitor.place)
+            place = visitor.sink.last_id or broker.cursor(visitor.start)
             await rejoin(broker, visitor.sink, visitor.names, place, keeping)
         elif action < 0.9 and visitors:
             sink = rng.choice(visitors).sink
@@ -702,6 +711,7 @@ async def _at_random(
             visitor.sink.resumed()
     await until(lambda: all(v.sink.standing is Standing.LIVE for v in visitors))
     broker.flush()
+    await until(lambda: all(broker.place_of(v.sink) == broker.head for v in visitors))
     by_seq = {event.seq: event for event in log}
     for visitor in visitors:
         where = f"SSE_SEED={SEED}, number {number}, {visitor.names}"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..logs.entry import Entry, Lineage
 from ..logs.store import Store
 from .catching_up import CatchUp
+from .debts import Debts
 from .delivery import Delivery
 from .ending import Ending
 from .feed import BATCH, BURST
@@ -40,7 +41,8 @@ class Broker:
         self.store = store
         self.delivered = 0
         self.ended = False
-        self._delivery = Delivery(self._miss)
+        self._debts = Debts()
+        self._delivery = Delivery(self._debts, self._miss)
         self._late = CatchUp(self, store)
         self.fetches = self._late.fetches
         self._tail = store.tail
@@ -295,7 +297,10 @@ class Broker:
 
     def place_of(self, reader: Reader) -> int:
         """See `Source.place_of`."""
-        return self.delivered if reader.standing is Standing.LIVE else reader.place
+        if reader.standing is not Standing.LIVE:
+            return reader.place
+        debt = self._debts.of(reader)
+        return self.delivered if debt is None else debt.place
 
     # -- delivery to those who have everything ---------------------------------------
 
@@ -324,6 +329,10 @@ class Broker:
         if reader.standing is not Standing.LIVE:
             return False
         following = self._readers[reader]
+        debt = self._debts.forgive(reader)
+        if debt is not None:
+            place = debt.place
+            reader.sent -= debt.size  # counted, and not written to it
         reader.sent += following.written - reader.joined_live_at
         for name, topic in zip(following.names, following.topics, strict=True):
             del topic.live[reader]
@@ -335,10 +344,9 @@ class Broker:
         reader.place = place
         return True
 
-    def _miss(self, reader: Reader, place: int, size: int) -> None:
-        """Put *reader* behind at *place*: it was not reached in time."""
-        if self._unlive(reader, place):
-            reader.sent -= size  # counted, and not written to it
+    def _miss(self, reader: Reader) -> None:
+        """Put *reader* behind: more has come for it than it was reached with."""
+        if self._unlive(reader, self.delivered):
             self._late.put(reader)
 
     def go_live(self, reader: Reader, following: Following) -> None:

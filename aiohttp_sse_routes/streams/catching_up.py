@@ -17,7 +17,7 @@ from typing import Protocol
 from ..cursor import untold
 from ..logs.store import Store
 from ..wire import join
-from .delivery import SLICE
+from .debts import SLICE
 from .feed import BATCH
 from .fetches import Fetched, Fetches
 from .following import Following, Keeper

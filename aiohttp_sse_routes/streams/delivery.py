@@ -1,37 +1,31 @@
 """Delivery to readers that have everything: one frame, the same bytes for all.
 
-Law: nothing is made for one reader that another could share. The loop gets its turn
-every few milliseconds; who is not reached by then is behind, at the place before.
+Law: nothing is made for one reader that another could share.
 """
 
 from __future__ import annotations
 
-__all__ = ("SLICE", "Delivery")
+__all__ = ("Delivery",)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from ..wire import frame, join
+from .debts import CHECK_EVERY, SLICE, Debts, Send
 from .following import Topic
 from .reader import Reader
-
-SLICE: Final = 0.005
-"""Seconds of delivery after which the loop gets a turn: 2,000 writes take 24 ms, and
-other requests wait as long."""
-
-_CHECK_EVERY: Final = 64
 
 
 class Delivery:
     """Writes what waits in topics to those who follow them.
 
     Args:
-        miss: Told of each reader that was not reached, with the place that it is at
-            and the bytes that were counted for it and not written.
+        debts: What takes longer than a turn of the loop may.
+        miss: Told of each reader that is yet owed what came before.
     """
 
-    def __init__(self, miss: Callable[[Reader, int, int], None]) -> None:
+    def __init__(self, debts: Debts, miss: Callable[[Reader], None]) -> None:
+        self._debts = debts
         self._miss = miss
         self._loop = asyncio.get_running_loop()
 
@@ -40,8 +34,12 @@ class Delivery:
 
         Args:
             dirty: Topics in which something waits.
-            before: The place of all live readers until now.
+            before: The place until now of all live readers who are owed nothing.
         """
+        if self._debts:
+            for topic in dirty:
+                for reader in self._debts.among(topic.live):
+                    self._miss(reader)
         if len(dirty) == 1:
             self._one(dirty[0], before)
         else:
@@ -49,60 +47,53 @@ class Delivery:
 
     def _one(self, topic: Topic, before: int) -> None:
         """Write what waits in *topic* to all who follow it."""
-        pending, topic.pending = topic.pending, []
-        if len(pending) == 1:
-            chunk = frame(pending[0][1])
-        else:
-            chunk = join([block for _, block in pending])
+        chunk = _chunk((topic,))
+        topic.pending = []
         topic.written += len(chunk)
-        if len(topic.live) <= _CHECK_EVERY:
+        if len(topic.live) <= CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.
             for send in tuple(topic.live.values()):
                 send(chunk)
             return
-        size = len(chunk)
-        self._write_sliced(
-            [(reader, send, chunk, size) for reader, send in topic.live.items()], before
+        self._debts.write(
+            [*topic.live],
+            [*topic.live.values()],
+            chunk,
+            before,
+            until=self._loop.time() + SLICE,
         )
 
     def _several(self, dirty: Sequence[Topic], before: int) -> None:
         """Write what waits in several topics, to each reader in one write."""
         shares: dict[Reader, tuple[Topic, ...]] = {}
-        sends: dict[Reader, Callable[[bytes], object]] = {}
-        chunks: dict[tuple[Topic, ...], bytes] = {}
         for topic in dirty:
-            for reader, send in topic.live.items():
+            for reader in topic.live:
                 shares[reader] = (*shares.get(reader, ()), topic)
-                sends[reader] = send
-        for share in set(shares.values()):
-            parts = [item for topic in share for item in topic.pending]
-            parts.sort()
-            chunks[share] = join([block for _, block in parts])
+        alike: dict[tuple[Topic, ...], tuple[list[Reader], list[Send]]] = {}
+        for reader, share in shares.items():
+            readers, sends = alike.setdefault(share, ([], []))
+            readers.append(reader)
+            sends.append(share[0].live[reader])
+        chunks = {share: _chunk(share) for share in alike}
         sizes = {topic: len(chunks.get((topic,), b"")) for topic in dirty}
         for topic in dirty:
             topic.pending = []
             topic.written += sizes[topic]
-        writes = []
-        for reader, share in shares.items():
-            chunk = chunks[share]
-            counted = sum([sizes[topic] for topic in share])
-            reader.sent += len(chunk) - counted
-            writes.append((reader, sends[reader], chunk, len(chunk)))
-        self._write_sliced(writes, before)
-
-    def _write_sliced(
-        self,
-        writes: Sequence[tuple[Reader, Callable[[bytes], object], bytes, int]],
-        before: int,
-    ) -> None:
-        """Write, and give the loop its turn after some milliseconds.
-
-        Who is not reached by then is behind, at the place *before*.
-        """
         until = self._loop.time() + SLICE
-        for index, (_, send, chunk, _) in enumerate(writes, 1):
-            send(chunk)
-            if index % _CHECK_EVERY == 0 and self._loop.time() > until:
-                for reader, _, _, size in writes[index:]:
-                    self._miss(reader, before, size)
-                break
+        for share, (readers, sends) in alike.items():
+            chunk = chunks[share]
+            more = len(chunk) - sum([sizes[topic] for topic in share])
+            if more:
+                for reader in readers:
+                    reader.sent += more
+            self._debts.write(readers, sends, chunk, before, until=until)
+
+
+def _chunk(topics: Sequence[Topic]) -> bytes:
+    """Return what waits in *topics*, in the order of the log, as one frame."""
+    parts = [item for topic in topics for item in topic.pending]
+    if len(parts) == 1:
+        return frame(parts[0][1])
+    if len(topics) > 1:
+        parts.sort()
+    return join([block for _, block in parts])

@@ -20,6 +20,7 @@ from typing import Final
 
 from ..logs.ring import Lost, Ring
 from ..wire import Body, frame, join
+from .debts import CHECK_EVERY, SLICE, Debts, Send
 from .ending import Ending
 from .reader import GapReason, Reader, Standing
 from .turns import Turns
@@ -30,12 +31,6 @@ which a transport is paused anyway."""
 
 BURST: Final = 64
 """The most events of one turn of the loop that wait for its end."""
-
-SLICE: Final = 0.005
-"""Seconds of delivery after which the loop gets a turn: 2,000 writes take 24 ms, and
-other requests wait as long."""
-
-_CHECK_EVERY: Final = 64
 
 
 class Feed:
@@ -77,7 +72,8 @@ class Feed:
         self._number = number
         self._id_line = f"id: {prefix}".encode()
         self._loop = asyncio.get_running_loop()
-        self._live: dict[Reader, Callable[[bytes], object]] = {}
+        self._live: dict[Reader, Send] = {}
+        self._debts: Debts | None = None  # a private run's few readers are owed nothing
         self._behind: deque[Reader] = deque()
         self._pump_scheduled = False
         self._turns = turns
@@ -215,7 +211,10 @@ class Feed:
 
     def place_of(self, reader: Reader) -> int:
         """Return the number of the last entry written to *reader*."""
-        return self.delivered if reader.standing is Standing.LIVE else reader.place
+        if reader.standing is not Standing.LIVE:
+            return reader.place
+        debt = self._debts.of(reader) if self._debts else None
+        return self.delivered if debt is None else debt.place
 
     def told(self, reader: Reader) -> int:
         """See `Source.told`: every entry is for every reader."""
@@ -225,27 +224,31 @@ class Feed:
 
     def _deliver(self, chunk: bytes, through: int) -> None:
         """Write *chunk*, which is all up to *through*, to the live readers."""
+        if self._debts:
+            for reader in self._debts.among(self._live):
+                # More has come for it than it was reached with.
+                self._unlive(reader, self.delivered)
+                self._put_behind(reader)
         before, self.delivered = self.delivered, through
         self.written += len(chunk)
         if len(self._live) == 1:
             (send,) = self._live.values()
             send(chunk)
             return
-        if len(self._live) <= _CHECK_EVERY:
+        if len(self._live) <= CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.
             for send in tuple(self._live.values()):
                 send(chunk)
             return
-        readers = tuple(self._live.items())
-        until = self._loop.time() + SLICE
-        for index, (_, send) in enumerate(readers, 1):
-            send(chunk)
-            if index % _CHECK_EVERY == 0 and self._loop.time() > until:
-                for reader, _ in readers[index:]:
-                    if self._unlive(reader, before):
-                        reader.sent -= len(chunk)  # counted, and not written to it
-                        self._put_behind(reader)
-                break
+        if self._debts is None:
+            self._debts = Debts()
+        self._debts.write(
+            [*self._live],
+            [*self._live.values()],
+            chunk,
+            before,
+            until=self._loop.time() + SLICE,
+        )
 
     def _all_behind(self, place: int, but: Collection[Reader] = ()) -> None:
         for reader in tuple(self._live):
@@ -260,6 +263,10 @@ class Feed:
         """Give *reader* a place of its own, if it had none."""
         if self._live.pop(reader, None) is None:
             return False
+        debt = self._debts.forgive(reader) if self._debts else None
+        if debt is not None:
+            place = debt.place
+            reader.sent -= debt.size  # counted, and not written to it
         reader.sent += self.written - reader.joined_live_at
         reader.standing = Standing.BEHIND
         reader.place = place

@@ -154,8 +154,9 @@ class Following:
 
     def told(self, reader: Reader) -> int:
         """See `Source.told`; a reader that is behind will be told by what comes."""
-        if reader.standing is not Standing.LIVE:
-            return self.keeper.place_of(reader)
+        place = self.keeper.place_of(reader)
+        if reader.standing is not Standing.LIVE or place < self.keeper.delivered:
+            return place
         return max([topic.last for topic in self.topics])
 
     def pause(self, reader: Reader) -> None:
