@@ -198,17 +198,17 @@ class RedisStore(Store):
         """See `Store.read`."""
         remote = self._reached()
         known = self.lineage
-        generation, forks, page = await remote.read(channels, after, through, limit)
+        answer = await remote.read(channels, after, through, limit)
         if (
             known is not None
-            and known.generation != generation
-            and known.generation not in forks
+            and known.generation != answer.generation
+            and known.generation not in answer.forks
         ):
             # The place is none of this log: it is another one, as is told soon.
             if self._watch is not None:
                 self._watch.hurry()
             raise StoreUnavailable("the log in Redis has just begun anew")
-        return page
+        return answer.page
 
     async def newest(self, channels: Sequence[str], count: int, through: int) -> int:
         """See `Store.newest`."""

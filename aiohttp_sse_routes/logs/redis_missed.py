@@ -45,10 +45,11 @@ class Missed:
         after: int,
         miss: Callable[[Mapping[str, int]], None],
     ) -> None:
-        self._miss = miss
         self.place = after
         self._remote = remote
-        self._status = status
+        self._generation = status.generation
+        self._head = status.head
+        self._miss = miss
         self._channels: dict[str, int] | None = None
 
     async def more(self) -> Sequence[Entry] | None:
@@ -57,53 +58,59 @@ class Missed:
         Raises:
             StoreUnavailable: the log cannot be read now.
         """
-        head = self._status.head
+        head = self._head
         if self.place >= head:
             return None
         if self._channels is None:
             self._channels = await self._remote.changed(self.place)
         names = [name for name, last in self._channels.items() if last > self.place]
         if len(names) > _TOGETHER:
-            entries = await self._all(names)
+            entries = await self._all(names, head)
             if entries is not None:
                 self.place = head
             return entries
-        page = await self._page(names, self.place)
+        page = await self._page(names, self.place, head)
         if page is None:
             return None
-        self._tell(page.floors, page.place)
+        self._tell(page.floors)
         self.place = page.place
         return page.entries
 
-    def _tell(self, floors: Mapping[str, int], through: int) -> None:
+    def _tell(self, floors: Mapping[str, int]) -> None:
         if floors:
-            # Only through what is handed on now: above it all may yet be heard.
-            self._miss({name: min(floor, through) for name, floor in floors.items()})
+            self._miss(floors)
 
-    async def _page(self, names: Sequence[str], after: int) -> Page | None:
-        generation, _, page = await self._remote.read(
-            names, after, self._status.head, _PAGE
+    async def _page(
+        self, names: Sequence[str], after: int, through: int
+    ) -> Page | None:
+        generation, head, _, page = await self._remote.read(
+            names, after, through, _PAGE
         )
-        if generation != self._status.generation:
+        if generation != self._generation:
             return None
+        if page.floors and max(page.floors.values()) > self._head:
+            # More is gone than there was at first. Which of it was there then cannot
+            # be known: so all that there is now is read, and no floor is above that.
+            self._head, self._channels = head, None
         return page
 
-    async def _all(self, names: Sequence[str]) -> Sequence[Entry] | None:
+    async def _all(self, names: Sequence[str], head: int) -> Sequence[Entry] | None:
         entries: list[Entry] = []
         floors: dict[str, int] = {}
         for start in range(0, len(names), _TOGETHER):
             group = names[start : start + _TOGETHER]
             place = self.place
-            while place < self._status.head:
-                page = await self._page(group, place)
+            while place < head:
+                page = await self._page(group, place, head)
                 if page is None:
                     return None
                 floors |= page.floors
                 entries += page.entries
                 place = page.place
                 entries = _shrunk(entries, floors)
-        self._tell(floors, self._status.head)
-        return sorted(entries)
+        self._tell(floors)
+        # Of a channel that was trimmed while it was read, what is below is a torso.
+        return sorted(e for e in entries if e.seq > floors.get(e.channel, 0))
 
 
 def _shrunk(entries: list[Entry], floors: dict[str, int]) -> list[Entry]:

@@ -7,7 +7,7 @@ of the database, of which Pub/Sub knows nothing.
 
 from __future__ import annotations
 
-__all__ = ("Remote", "Repeated", "Status")
+__all__ = ("Answer", "Remote", "Repeated", "Status")
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -56,6 +56,22 @@ class Status(NamedTuple):
     start: int
     forks: Mapping[str, int]
     losses: int
+
+
+class Answer(NamedTuple):
+    """What was read of the log, and what the log was in the same moment.
+
+    Attributes:
+        generation: Its generation.
+        head: Its newest number.
+        forks: As in a lineage.
+        page: What was read.
+    """
+
+    generation: str
+    head: int
+    forks: Mapping[str, int]
+    page: Page
 
 
 class Repeated(NamedTuple):
@@ -223,8 +239,8 @@ class Remote:
 
     async def read(
         self, channels: Sequence[str], after: int, through: int, limit: int
-    ) -> tuple[str, Mapping[str, int], Page]:
-        """Return the generation, its forks, and a page; see `Store.read`."""
+    ) -> Answer:
+        """Return a page, and what the log was then; see `Store.read`."""
         names = [channel.encode() for channel in channels]
         answer: list[bytes] = await self._reads.run(
             READ,
@@ -236,7 +252,7 @@ class Remote:
             _ms(self._bounds.max_age),
             *names,
         )
-        generation, places, place, floors, *found = answer
+        generation, head, places, place, floors, *found = answer
         entries = []
         for item in found:
             index, seq, prev, event = item.split(b" ", 3)
@@ -249,7 +265,8 @@ class Remote:
             for index, floor in zip(numbers[::2], numbers[1::2], strict=True)
         }
         end = through if int(place) == min(through, _LAST) else int(place)
-        return generation.decode(), forks(places), Page(entries, end, gone)
+        page = Page(entries, end, gone)
+        return Answer(generation.decode(), int(head), forks(places), page)
 
     async def newest(self, channels: Sequence[str], count: int, through: int) -> int:
         """Return a place; see `Store.newest`."""

@@ -87,14 +87,14 @@ return 'A ' .. done
 
 # KEYS: m l n x c:CHANNEL... ARGV: 1 fresh generation 2 after 3 through 4 limit
 #       5 max_age ms 6.. channels
-# Returns generation, forks, place, floors as 'index number ...', and for each entry
-# 'index number previous event'.
+# Returns generation, newest number, forks, place, floors as 'index number ...', and for
+# each entry 'index number previous event'.
 READ: Final = script(
     COMMON,
     GENERATION,
     FLOOR,
     """
-local failed, g = generation(ARGV[1])
+local failed, g, s = generation(ARGV[1])
 if failed then return failed end
 local after, place = tonumber(ARGV[2]), tonumber(ARGV[3])
 local limit, oldest = tonumber(ARGV[4]), now - tonumber(ARGV[5])
@@ -151,7 +151,7 @@ for i = 6, #ARGV do
   if floor > after then floors[#floors + 1] = index .. ' ' .. num(floor) end
 end
 cut()
-local out = {g, m[1], num(place), table.concat(floors, ' ')}
+local out = {g, num(s), m[1], num(place), table.concat(floors, ' ')}
 for _, item in ipairs(pool) do
   out[#out + 1] = item[2] .. ' ' .. num(item[1]) .. ' ' .. item[3] .. ' ' .. item[4]
 end

@@ -117,9 +117,8 @@ def entries_after(
         cursor.close()
     if not found or found[-1].seq == place + len(found):
         return found, {}
-    # Only through what is handed on now: what is gone above is told with that.
     gone = db.execute("SELECT name, floor FROM channel WHERE floor > ?", (place,))
-    return found, {name: min(floor, found[-1].seq) for name, floor in gone}
+    return found, dict(gone)
 
 
 def page(

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("Delivery",)
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 from ..wire import frame, join
@@ -79,7 +80,8 @@ class Delivery:
         for topic in dirty:
             topic.pending = []
             topic.written += sizes[topic]
-        until = self._loop.time() + SLICE
+        few = len(shares) <= CHECK_EVERY
+        until = math.inf if few else self._loop.time() + SLICE
         for share, (readers, sends) in alike.items():
             chunk = chunks[share]
             more = len(chunk) - sum([sizes[topic] for topic in share])
