@@ -382,6 +382,19 @@ async def test_entries_that_never_came_are_found_by_the_chain() -> None:
     assert Standing.LIVE is other.standing is sink.standing
 
 
+async def test_what_was_told_to_be_gone_stays_gone() -> None:
+    """An entry that turns up below a hole that was told is given to nobody."""
+    broker = await broker_on(store := MemoryStore())
+    sink = await joined(broker, "a", "b")
+    await put(store, "a", "1")
+    store.miss({"a": 4})
+    store.deliver([Entry(2, 1, "a", b"data: 2\n\n"), Entry(3, 0, "b", b"data: 3\n\n")])
+    store.deliver([Entry(4, 2, "a", b"data: 4\n\n")])
+    store.deliver([Entry(5, 4, "a", b"data: 5\n\n")])
+    await until(lambda: sink.standing is Standing.LIVE)
+    assert [(1, "1"), (3, "3"), Gap("slow", 1, 4), (5, "5")] == sink.story
+
+
 # -- another log -----------------------------------------------------------------------
 
 

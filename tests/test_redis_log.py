@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from aiohttp_sse_routes.logs import redis_ear, redis_given, redis_missed
 from aiohttp_sse_routes.logs.entry import Bounds, Entry, Fence, Lineage
 from aiohttp_sse_routes.logs.redis_ear import Ear
 from aiohttp_sse_routes.logs.redis_given import Given
+from aiohttp_sse_routes.logs.redis_missed import Missed
 from aiohttp_sse_routes.logs.redis_wire import Server
 from aiohttp_sse_routes.logs.store import Store
 
@@ -132,6 +133,25 @@ async def test_much_is_missed(
                 for entry in entries:
                     assert entry.prev == last.get(entry.channel, 0)
                     last[entry.channel] = entry.seq
+
+
+async def test_what_is_trimmed_meanwhile_is_told_exactly(tmp_path: Path) -> None:
+    """A floor above what was to be read is told as it is: below it may be nothing."""
+    with RedisServer(tmp_path / "r") as server:
+        async with Team(server.url, tmp_path, max_events=3) as team:
+            store = await team.open()
+            first = await put(store, "b", "1", "2")
+            remote = store._remote  # type: ignore[attr-defined]
+            status = await remote.status()
+            last = await put(store, "a", *"abcdef")
+            told: list[Mapping[str, int]] = []
+            missed = Missed(remote, status, first.first - 1, told.append)
+            found: list[Entry] = []
+            while (page := await missed.more()) is not None:
+                found += page
+            assert {("a", last.first + 2)} == {item for t in told for item in t.items()}
+            assert ["1", "2", "d", "e", "f"] == texts(found)
+            assert last.last == missed.place
 
 
 async def test_more_is_missed_than_is_held(

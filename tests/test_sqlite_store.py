@@ -19,6 +19,7 @@ from aiohttp_sse_routes.logs import sqlite_log
 from aiohttp_sse_routes.logs.entry import Fence
 from aiohttp_sse_routes.logs.sqlite import SQLiteStore
 from aiohttp_sse_routes.logs.sqlite_host import Host
+from aiohttp_sse_routes.logs.sqlite_read import entries_after
 from aiohttp_sse_routes.logs.store import IDEMPOTENCY_SECONDS
 
 from .stores import Recorder, drafts, eventually, open_store, put, read_all
@@ -281,6 +282,21 @@ async def test_a_burst_of_others_comes_in_order(make: Make) -> None:
 
 
 # -- time ------------------------------------------------------------------------------
+
+
+async def test_what_is_gone_is_told_exactly(make: Make, path: Path) -> None:
+    """A floor above the entries that are handed on is told as it is."""
+    store = make(max_events=3)
+    await open_store(store)
+    for name, texts in (("a", "1"), ("b", "1"), ("a", "234567")):
+        await put(store, name, *texts)
+    db = sqlite3.connect(path)
+    entries, gone = entries_after(db, 0, count=1, limit=1 << 20)
+    assert [("b", 2)] == [(entry.channel, entry.seq) for entry in entries]
+    assert {"a": 5} == gone
+    entries, gone = entries_after(db, 2, count=9, limit=1 << 20)
+    assert ([6, 7, 8], {"a": 5}) == ([entry.seq for entry in entries], gone)
+    db.close()
 
 
 async def test_a_quiet_channel_ages(make: Make) -> None:

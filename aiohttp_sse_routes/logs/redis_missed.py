@@ -109,8 +109,7 @@ class Missed:
                 place = page.place
                 entries = _shrunk(entries, floors)
         self._tell(floors)
-        # Of a channel that was trimmed while it was read, what is below is a torso.
-        return sorted(e for e in entries if e.seq > floors.get(e.channel, 0))
+        return sorted(entries)
 
 
 def _shrunk(entries: list[Entry], floors: dict[str, int]) -> list[Entry]:

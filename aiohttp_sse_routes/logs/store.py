@@ -110,6 +110,7 @@ class Store(ABC):
         self.lineage: Lineage | None = None
         self.tail = Tail(bounds, max_total_bytes=memory)
         self._follower: Follower | None = None
+        self._gone: dict[str, int] = {}  # what was told to be gone, above the head
 
     # -- what a store does -----------------------------------------------------------
 
@@ -240,6 +241,8 @@ class Store(ABC):
             known.generation != lineage.generation
             and known.generation not in lineage.forks
         )
+        if reset:
+            self._gone.clear()
         self.tail.begin(lineage.cursor(0)[:-1], head, reset=reset)
         if self._follower is not None:
             self._follower.on_lineage(lineage, reset=reset)
@@ -247,10 +250,16 @@ class Store(ABC):
     def deliver(self, entries: Sequence[Entry], bounds: Bounds | None = None) -> None:
         """Hand on *entries*, in order, each above all that were handed on before.
 
+        What turns up of a channel after it was told to be gone stays so.
+
         Args:
             entries: They.
             bounds: What their channel holds, where that is known to be another bound.
         """
+        if self._gone:
+            entries = self._left(entries)
+            if not entries:
+                return
         blocks = [self.tail.add(entry, bounds) for entry in entries]
         if self._follower is not None:
             self._follower.on_entries(entries, blocks)
@@ -267,8 +276,16 @@ class Store(ABC):
         """
         for name, through in floors.items():
             self.tail.miss(name, through)
+            if through > max(self.tail.head, self._gone.get(name, 0)):
+                self._gone[name] = through
         if self._follower is not None:
             self._follower.on_missed(floors)
+
+    def _left(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return those of *entries* that were not told to be gone."""
+        gone, head = self._gone, entries[-1].seq
+        self._gone = {name: seq for name, seq in gone.items() if seq > head}
+        return [entry for entry in entries if entry.seq > gone.get(entry.channel, 0)]
 
     def lose(self, lineage: Lineage, channels: Mapping[str, int]) -> None:
         """Note that the entries of *channels* through these numbers were lost."""
