@@ -765,7 +765,7 @@ async def test_a_time_limit_of_one_is_no_cancellation_of_another(
             raise
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        async with sse_response(request, send_timeout=0.02) as resp:
+        async with sse_response(request, send_timeout=0.5) as resp:
             first = await fill(resp)
             # These wait for their turn, with less of their time gone.
             later = [asyncio.create_task(send(resp)) for _ in range(3)]
