@@ -12,8 +12,10 @@ from __future__ import annotations
 
 __all__ = (
     "COMMENT",
+    "JSON_CHUNK",
     "LAST_CHUNK",
     "Body",
+    "Encoder",
     "control",
     "encode",
     "frame",
@@ -23,18 +25,25 @@ __all__ = (
 )
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from .errors import EventTooLarge
 from .event import MIN_RETRY, ServerSentEvent
-from .serialize import Dumps, serialize, to_json
+from .serialize import PLAIN, Dumps, quick_json, serialize, to_json
 
 COMMENT: Final = b":\n\n"
 """The heartbeat: a comment line (9.2.5), which every parser ignores."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """What ends a chunked body (RFC 9112, 7.1)."""
+
+JSON_CHUNK: Final = b"%x\r\n%b%d\njson\ndata: %b\n\n\r\n"
+"""What `frame` makes of an event of JSON: of the block's size, the ``id`` line but for
+the number, the number, and the text, which has no line breaks."""
+
+_JSON_LINES: Final = b"json\ndata: %b\n\n"
+_AROUND: Final = len(_JSON_LINES % b"")
 
 _BREAK = re.compile(rb"\r\n|\r|\n")
 _TEXT_BREAK = re.compile(r"\r\n|\r|\n")
@@ -87,13 +96,54 @@ def encode(
         head += b"event: %b\n" % name.encode()
     if is_json:
         head += b"json\n"
-    if b"\n" in data or b"\r" in data:
+    if 10 in data or 13 in data:
         lines = b"%b%b\n" % (head, _data_lines(data))
     else:
         lines = b"%bdata: %b\n\n" % (head, data)
     if limit is not None and len(lines) > limit:
         raise EventTooLarge(len(lines), limit)
     return Body(lines, True, own_id)
+
+
+class Encoder:
+    """Encodes what the handlers of one route yield, as `encode` does.
+
+    Args:
+        dumps: Makes JSON in place of msgspec.
+        limit: The most bytes a block may have.
+        names: The event's type by the kind of its data.
+
+    Attributes:
+        plain: The kinds of value to ask `json` for first.
+        json: Returns the text for `JSON_CHUNK`, or None where the encoder itself has
+            to be asked.
+        around: The bytes that lines have around that text.
+    """
+
+    __slots__ = ("_dumps", "_limit", "_names", "json", "plain")
+
+    around: Final = _AROUND
+
+    def __init__(
+        self,
+        dumps: Dumps | None = None,
+        limit: int | None = None,
+        names: Mapping[type, str] | None = None,
+    ) -> None:
+        self._dumps = dumps
+        self._limit = limit
+        self._names = names
+        self.plain = frozenset() if dumps or names else PLAIN
+        self.json = quick_json((1 << 62 if limit is None else limit) - _AROUND)
+
+    def __call__(self, value: Any) -> Body:
+        """Return the body of *value*; see `encode`."""
+        name = None
+        if self._names:
+            data = value.data if isinstance(value, ServerSentEvent) else value
+            kinds = type(data).__mro__
+            name = next((self._names[k] for k in kinds if k in self._names), None)
+        return encode(value, name, self._dumps, self._limit)
 
 
 def control(name: str, data: Any, *, id: str | None = None) -> bytes:

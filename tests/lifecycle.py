@@ -92,7 +92,7 @@ def hub_of(served: Served) -> Hub:
 
 def connections_of(served: Served) -> list[Connection]:
     """Return the streams that are open."""
-    return list(hub_of(served)._connections)
+    return list(hub_of(served).rounds.open)
 
 
 def producers_of(served: Served) -> list[Producer]:

@@ -129,7 +129,7 @@ async def test_a_stalled_client_pauses_its_generator_and_loses_nothing(
     assert in_user_space(source, connection, follower.sock) < most
     assert connection.transport.get_write_buffer_size() < most
     [run] = hub_of(served).private
-    assert run.feed.ring.nbytes < 262_144 + max(sizes) + 65_536
+    assert run.feed.nbytes < 262_144 + max(sizes) + 65_536
     for _ in range(20):
         await clock.advance(1)
     assert paused_at <= source.yielded < paused_at + 1000
@@ -158,7 +158,7 @@ def test_the_bound_holds_on_every_transport(
             hub = app[HUB_KEY]
             sock = await asyncio.to_thread(site.ask, "/source", b"\r\n\r\n")
             await until(lambda: hub.connections)
-            [connection] = hub._connections
+            [connection] = hub.rounds.open
             await settled(source, hub)
             assert source.yielded < source.stop if source.stop else False
             # What TLS has read from the kernel and not given out is not much.
@@ -196,8 +196,8 @@ async def test_a_run_whose_client_is_away_is_paused_at_half_its_log(
     await until(lambda: served.sse.detached)
     await settled(source, hub_of(served))
     [run] = hub_of(served).private
-    assert source.yielded - run._acknowledged == 51
-    assert len(run.feed.ring) <= 100
+    assert source.yielded - run.feed.acknowledged == 51
+    assert len(run.feed) <= 100
     await follower.connect()
     await follower.read_all()
     if follower.gaps:
@@ -369,17 +369,17 @@ def test_the_cut_is_made_on_every_transport(
             hub = app[HUB_KEY]
             sock = await asyncio.to_thread(site.ask, "/source", b"\r\n\r\n")
             await until(lambda: hub.connections)
-            [connection] = hub._connections
+            [connection] = hub.rounds.open
             await settled(source, hub)
             await clock.advance(7)
             assert connection.closed == (None if lifetime is None else "lifetime")
             for _ in range(100):
-                if not connection._lost:
+                if not connection.lost:
                     await clock.advance(1)
-            assert connection._lost
+            assert connection.lost
             await clock.advance(1)
             assert not hub.connections
-            assert not hub._leaving
+            assert not hub.rounds.leaving
             sock.close()
 
     run(scenario)
@@ -413,7 +413,7 @@ def test_the_ticker_outlives_a_stream_whose_request_is_over(
             await clock.advance(7)
             await until(lambda: not hub.producers, timeout=PROMPTLY)
             await clock.advance(60)
-            assert not hub._leaving
+            assert not hub.rounds.leaving
             sock.close()
 
     run(scenario)
@@ -490,11 +490,11 @@ async def test_a_stream_that_has_ended_is_cut_if_nobody_takes_the_end_of_it(
     assert 0 == served.sse.connections
     assert leaving.transport.get_write_buffer_size() > 0
     await clock.advance(STALL - 10)
-    assert not leaving._lost
+    assert not leaving.lost
     await clock.advance(12)
-    await until(lambda: leaving._lost, timeout=PROMPTLY)
+    await until(lambda: leaving.lost, timeout=PROMPTLY)
     await clock.advance(2)
-    assert not hub._leaving
+    assert not hub.rounds.leaving
 
 
 # -- the loop's other tasks ------------------------------------------------------------

@@ -160,8 +160,8 @@ async def test_a_client_that_comes_back_from_a_blackout_has_lost_nothing(
     assert ["finished"] == follower.ends
     # The silent ones go away too, though nobody acknowledges their end.
     await clock.advance(STALL + 5)
-    await until(lambda: all(o._lost or o._released for o in olds), timeout=PROMPTLY)
-    assert not hub_of(served)._leaving
+    await until(lambda: all(o.lost or o.released for o in olds), timeout=PROMPTLY)
+    assert not hub_of(served).rounds.leaving
     assert not complaints(caplog)
 
 
@@ -228,7 +228,7 @@ async def test_what_was_acknowledged_and_not_read_is_replayed(
     await until(lambda: served.sse.detached)
     if again:
         # The next connection is lost too, before anything came of it.
-        await until(lambda: run_of(served)._acknowledged > 200)
+        await until(lambda: run_of(served).feed.acknowledged > 200)
         lost = await RawClient.connect(served)
         black_out(lost.sock)
         await lost.get("/numbers", f"Last-Event-ID: {follower.last_event_id}")

@@ -189,7 +189,7 @@ async def test_a_client_that_leaves_while_its_headers_are_made_is_no_error(
         await client.get(path)
         await asked.wait()
         client.close()
-        await until(lambda: not hub.counts, timeout=PROMPTLY)
+        await until(lambda: not hub.limits.counts, timeout=PROMPTLY)
         await until(lambda: not hub.producers, timeout=PROMPTLY)
         assert not served.sse.connections
         assert not served.sse.detached

@@ -610,7 +610,7 @@ async def test_a_generator_that_was_never_started_is_closed_without_running(
     await client.get("/lines")
     await asked.wait()
     client.close()
-    await until(lambda: not hub_of(served).counts, timeout=PROMPTLY)
+    await until(lambda: not hub_of(served).limits.counts, timeout=PROMPTLY)
     await until(lambda: not producers_of(served), timeout=PROMPTLY)
     assert [] == ran
     assert not any(one.ag_frame for one in made)
@@ -693,7 +693,7 @@ async def test_what_a_shared_run_raises_when_nobody_is_there_is_logged(
     await client.get("/broken")
     await begun.wait()
     client.close()
-    await until(lambda: not hub_of(served).counts, timeout=PROMPTLY)
+    await until(lambda: not hub_of(served).limits.counts, timeout=PROMPTLY)
     go.set()
     await until(lambda: not producers_of(served), timeout=PROMPTLY)
     [record] = [record for record in caplog.records if record.exc_info]

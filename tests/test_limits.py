@@ -24,7 +24,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 def counts(served: Served) -> Counter[Any]:
     """Return what the limits count now."""
-    return served.app[HUB_KEY].counts
+    return served.app[HUB_KEY].limits.counts
 
 
 def table_of_three() -> SSERouteTableDef:

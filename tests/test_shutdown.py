@@ -146,7 +146,7 @@ async def test_a_stalled_client_does_not_hold_the_shutdown(
     before = time.monotonic()
     await served.close()
     assert time.monotonic() - before < 1.0 + 0.1
-    await until(lambda: connection._lost, timeout=PROMPTLY)
+    await until(lambda: connection.lost, timeout=PROMPTLY)
 
 
 async def test_a_client_that_reads_slowly_has_its_last_chunk_too(

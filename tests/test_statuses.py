@@ -39,7 +39,7 @@ def complaints(caplog: Log) -> list[logging.LogRecord]:
 def at_rest(served: Served) -> bool:
     """Return whether nothing runs, waits or is counted."""
     hub = served.app[HUB_KEY]
-    return not (hub.counts or hub.producers or hub.connections or len(hub.private))
+    return not (hub.limits.counts or hub.producers or hub.connections or len(hub.private))
 
 
 def table_that_refuses(
@@ -284,7 +284,7 @@ async def test_guard_and_coroutine_are_awaited_without_limit(
     served = await serve(app_of(table, clock=clock))
     client = await RawClient.connect(served)
     await client.get("/x")
-    await until(lambda: served.app[HUB_KEY].counts)
+    await until(lambda: served.app[HUB_KEY].limits.counts)
     await clock.advance(1000)
     assert b"" == client.received
     go.set()
@@ -334,7 +334,7 @@ async def test_each_waiting_client_has_an_answer_of_its_own(
     clients = [await RawClient.connect(served) for _ in range(3)]
     for client in clients:
         await client.get("/x")
-    await until(lambda: served.app[HUB_KEY].counts[("all",)] == 3)
+    await until(lambda: served.app[HUB_KEY].limits.counts[("all",)] == 3)
     go.set()
     for client in clients:
         await client.read_until(b"\r\n\r\n")

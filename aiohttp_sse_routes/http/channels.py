@@ -11,7 +11,7 @@ __all__ = ("ChannelVisit",)
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
@@ -19,11 +19,12 @@ from aiohttp import web
 from ..errors import StoreUnavailable
 from ..streams.channels import Channels
 from ..streams.resumption import Start, begin
+from .answers import Step, refusal
 from .connection import Connection
 from .handler import maybe_await
 from .recheck import Verdict
 from .snapshot import Snapshots, unready
-from .visit import Visit, refusal
+from .visit import Visit
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -31,18 +32,29 @@ _logger = logging.getLogger("aiohttp_sse_routes")
 class ChannelVisit(Visit):
     """See `Visit`."""
 
-    _names: tuple[str, ...] | None = None
+    __slots__ = ("_names",)
 
-    async def serve(self, spec: Channels) -> web.StreamResponse:
+    _names: tuple[str, ...]
+
+    def serve(self, spec: Channels) -> Step:
         """Follow *spec* until the client leaves."""
         self._names = spec.names
-        try:
-            return await self._serve(spec)
-        finally:
-            if spec.on_close is not None:
-                await self._tell_closed(spec.on_close)
+        if spec.on_close is None:
+            return self._serve(spec)
+        return self._serve_and_tell(spec, spec.on_close)
 
-    async def _serve(self, spec: Channels) -> web.StreamResponse:
+    async def _serve_and_tell(
+        self, spec: Channels, on_close: Callable[[], Any]
+    ) -> web.StreamResponse:
+        try:
+            step: Step = self._serve(spec)
+            while not isinstance(step, web.StreamResponse):
+                step = await step
+            return step
+        finally:
+            await self._tell_closed(on_close)
+
+    async def _serve(self, spec: Channels) -> Step:
         try:
             start = await self._start(spec)
         except StoreUnavailable as exc:
@@ -52,13 +64,24 @@ class ChannelVisit(Visit):
         if connection is None:
             return self.response
         connection.channels = spec.names
-        snapshots = self._snapshots(connection, spec)
+        if spec.snapshot is not None:
+            snapshots = self._snapshots(connection, spec.snapshot)
+            return self._follow_snapshots(connection, spec, start, snapshots)
+        await self._begin(connection, spec, start, None)
+        return self.follow(connection)
+
+    async def _follow_snapshots(
+        self,
+        connection: Connection,
+        spec: Channels,
+        start: Start,
+        snapshots: Snapshots,
+    ) -> web.StreamResponse:
         try:
             await self._begin(connection, spec, start, snapshots)
-            await self.follow(connection)
+            await self.follow(connection, keep=True)
         finally:
-            if snapshots is not None:
-                await self._end_snapshot(snapshots)
+            await self._end_snapshot(snapshots)
         connection.release()
         return self.response
 
@@ -95,7 +118,7 @@ class ChannelVisit(Visit):
     async def recheck(self) -> Verdict:
         """Ask the guard, then the handler's coroutine, which may say other channels."""
         verdict = await super().recheck()
-        if verdict != "keep" or self._names is None:
+        if verdict != "keep":
             return verdict
         try:
             result = await self.target.call(self.clone())
@@ -107,16 +130,19 @@ class ChannelVisit(Visit):
 
     async def _start(self, spec: Channels) -> Start:
         """Find where the client begins; a shutdown waits for no store's answer."""
-        found = asyncio.ensure_future(
-            begin(
-                self.hub.broker,
-                spec.names,
-                brought=self.brought.present,
-                cursor=self.brought.cursor,
-                history=spec.history,
-                keeping="conflate" if self.settings.on_slow == "conflate" else "gap",
-            )
+        present = self.brought.present
+        beginning = begin(
+            self.hub.broker,
+            spec.names,
+            brought=present,
+            cursor=self.brought.cursor,
+            history=spec.history,
+            keeping="conflate" if self.settings.on_slow == "conflate" else "gap",
         )
+        if self.hub.store.complete or not (present or spec.history):
+            # There is nothing to ask the store for, and no task is needed.
+            return await beginning
+        found = asyncio.ensure_future(beginning)
         self.hub.at_drain(self, found.cancel)
         try:
             await asyncio.wait({found})
@@ -127,11 +153,11 @@ class ChannelVisit(Visit):
             raise StoreUnavailable("the application shuts down")
         return found.result()
 
-    def _snapshots(self, connection: Connection, spec: Channels) -> Snapshots | None:
-        if spec.snapshot is None:
-            return None
+    def _snapshots(
+        self, connection: Connection, snapshot: Callable[[], AsyncIterator[Any]]
+    ) -> Snapshots:
         snapshots = Snapshots(
-            spec.snapshot,
+            snapshot,
             connection,
             broker=self.hub.broker,
             script=self.script,
@@ -154,9 +180,11 @@ class ChannelVisit(Visit):
             # What is retained behind a hole is in the state.
             start = start if start.gap != "expired" else start.anew(broker)
             hello = at = unready(broker.cursor(start.place))
+        connection.said = hello
         block = script.hello(hello, resumed)
         if start.gap is not None and (new or start.gap != "expired"):
             block += script.gap_block(start.gap, self.brought.id, at)
+            connection.said = at
         connection.announced = start.place
         connection.write(block)
         if not self.settings.control_events:

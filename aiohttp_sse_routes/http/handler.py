@@ -16,10 +16,9 @@ from typing import Any
 from aiohttp import web
 
 from ..errors import ConfigurationError
-from ..event import ServerSentEvent
 from ..settings import Form, RouteSettings
 from ..streams.channels import Channels
-from ..wire import Body, encode
+from ..wire import Encoder
 from .hub import Hub
 
 
@@ -89,20 +88,17 @@ class Target:
         found: AsyncIterator[Any] = iterator()
         return found
 
-    def encoder(self, hub: Hub, settings: RouteSettings) -> Callable[[Any], Body]:
-        """Return what makes the bodies of yielded values."""
+    def encoder(self, hub: Hub, settings: RouteSettings) -> Encoder:
+        """Return what makes the bodies of yielded values: the same for all runs."""
+        made = hub.encoders.get(self)
+        if made is None:
+            made = hub.encoders[self] = self._encoder(hub, settings)
+        return made
+
+    def _encoder(self, hub: Hub, settings: RouteSettings) -> Encoder:
         dumps, limit = hub.settings.dumps, hub.settings.max_event_bytes
-        if not settings.events:
-            # By place: this is each event's way, and keywords cost.
-            return lambda value: encode(value, None, dumps, limit)
-        names = {kind: name for name, kind in settings.events.items()}
-
-        def named(value: Any) -> Body:
-            data = value.data if isinstance(value, ServerSentEvent) else value
-            name = next((names[k] for k in type(data).__mro__ if k in names), None)
-            return encode(value, name=name, dumps=dumps, limit=limit)
-
-        return named
+        names = {kind: name for name, kind in (settings.events or {}).items()}
+        return Encoder(dumps, limit, names)
 
 
 def name_of(handler: Callable[..., Any], settings: RouteSettings) -> str:

@@ -7,12 +7,11 @@ knows of routes beyond what they registered.
 
 from __future__ import annotations
 
-__all__ = ("HUB_KEY", "Hub", "HubSettings", "Slot", "hub_of")
+__all__ = ("HUB_KEY", "Hub", "HubSettings", "hub_of")
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,9 +30,13 @@ from ..streams.producer import Producer
 from ..streams.publishing import Outlet
 from ..streams.shared import SharedRuns
 from ..streams.turns import Turns
+from ..wire import Encoder
 from .connection import Connection
 from .dismissal import CHANNEL, Dismissal, Dismissals
+from .limits import Limits
 from .recheck import Rechecks
+from .rounds import Rounds
+from .script import RouteScript
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -60,48 +63,15 @@ class HubSettings:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Slot:
-    """One connection, as the limits count it.
-
-    Args:
-        hub: Who counts.
-        keys: What it is counted as.
-        exceeded: The limits that it was admitted in spite of, by key.
-    """
-
-    __slots__ = ("_exceeded", "_hub", "keys")
-
-    def __init__(
-        self, hub: Hub, keys: tuple[Hashable, ...], exceeded: Mapping[Hashable, int]
-    ) -> None:
-        self.keys = keys
-        self._exceeded = exceeded
-        self._hub: Hub | None = hub
-
-    @property
-    def over(self) -> bool:
-        """Whether there are now more connections than may be, with this one."""
-        hub = self._hub
-        return hub is not None and any(
-            hub.counts[key] > limit for key, limit in self._exceeded.items()
-        )
-
-    def release(self) -> None:
-        """Give it back; twice is once."""
-        hub, self._hub = self._hub, None
-        if hub is not None:
-            hub.counts.subtract(self.keys)
-            for key in self.keys:
-                if not hub.counts[key]:
-                    del hub.counts[key]
-
-
 class Hub:
     """The running state of one application.
 
     Attributes:
         settings: The application's.
-        counts: Connections in all, a route and a client, by key.
+        limits: How many connections there are, and may be.
+        rounds: Who looks after them.
+        scripts: What is said on each route.
+        encoders: What makes the bodies of what is yielded, by route.
         draining: Whether the application is shutting down.
         deadline: When its grace is over, by the loop's time.
         closings: What handlers do when their clients have left.
@@ -118,21 +88,26 @@ class Hub:
     def _reset(self) -> None:
         self.draining = False
         self.deadline = 0.0
-        self.counts: Counter[Hashable] = Counter()
+        settings = self.settings
+        self.limits = Limits(
+            settings.max_connections, settings.max_connections_per_client
+        )
+        self.rounds = Rounds()
         self.log = MemoryLog()
-        self.private = PrivateRuns(self.settings.max_detached)
+        self.private = PrivateRuns(settings.max_detached)
         self.shared = SharedRuns(self.log)
         self.leased = LeasedRuns()
         self.producers: set[Producer] = set()
+        self._discard = self.producers.discard  # once, and not for each of them
         self.closings: set[asyncio.Task[None]] = set()
         self.route_settings: dict[object, RouteSettings] = {}
+        self.scripts: dict[object, RouteScript] = {}
+        self.encoders: dict[object, Encoder] = {}
         self.dismissals = Dismissals(
-            self.store, lambda: self._connections, self._dismiss, self._forget_runs
+            self.store, lambda: self.rounds.open, self._dismiss, self._forget_runs
         )
         self.rechecks = Rechecks(self._dismiss)
         self._later: set[asyncio.Task[None]] = set()
-        self._connections: dict[Connection, float] = {}
-        self._leaving: set[Connection] = set()
         self._enders: dict[object, Callable[[], object]] = {}
         self.ticker = Ticker(self.clock, self.tick)
 
@@ -184,7 +159,7 @@ class Hub:
         self.draining = True
         loop = asyncio.get_running_loop()
         self.deadline = until = loop.time() + self.settings.shutdown_grace
-        connections = (*self._connections, *self._leaving)
+        connections = (*self.rounds.open, *self.rounds.leaving)
         for connection in connections:
             connection.end("shutdown", connection.farewell())
         self.broker.end()
@@ -215,51 +190,17 @@ class Hub:
         for task in tuple(self._later):
             task.cancel()
         await self.ticker.stop()
-        for connection in self._leaving:
+        self.rounds.end()
+        for connection in self.rounds.leaving:
             if connection.leaving:
                 connection.transport.abort()
-        self._leaving.clear()
+        self.rounds.leaving.clear()
         self.running = False
         await self.leased.close()
         await self.broker.close()
         await self.store.close()
 
     # -- connections -----------------------------------------------------------------
-
-    def admit(
-        self,
-        route: Hashable,
-        route_limit: int | None,
-        client: Hashable,
-        *,
-        instead: bool = False,
-    ) -> Slot | None:
-        """Count a connection; None where a limit is reached.
-
-        Args:
-            route: The route.
-            route_limit: The route's own limit.
-            client: Who the client is; None if it is not counted.
-            instead: Whether it seems to take the place of a connection that leaves as
-                it comes; then it is counted whatever the limits, for `Slot.over` to be
-                asked when it is known.
-        """
-        settings = self.settings
-        limits = (
-            (("all",), settings.max_connections),
-            (("route", route), route_limit),
-            (("client", client), settings.max_connections_per_client),
-        )
-        exceeded: dict[Hashable, int] = {
-            key: limit
-            for key, limit in limits
-            if limit is not None and self.counts[key] >= limit
-        }
-        if exceeded and not instead:
-            return None
-        keys = tuple(key for key, limit in limits if key != ("client", None))
-        self.counts.update(keys)
-        return Slot(self, keys, exceeded)
 
     def later(self, seconds: float, do: Callable[[float], None]) -> None:
         """Call *do* with the time in *seconds*, for what is too rare for a tick."""
@@ -275,14 +216,14 @@ class Hub:
 
     def watch(self, connection: Connection, heartbeat: float) -> None:
         """Let the ticker care for *connection*."""
-        self._connections[connection] = heartbeat
+        self.rounds.open[connection] = heartbeat
 
     def unwatch(self, connection: Connection) -> None:
         """Count *connection* no more; one that is leaving is seen out."""
-        self._connections.pop(connection, None)
+        self.rounds.open.pop(connection, None)
         self.rechecks.remove(connection)
         if connection.leaving:
-            self._leaving.add(connection)
+            self.rounds.leaving.add(connection)
 
     def _dismiss(self, connection: Connection, may_come_back: bool) -> None:
         """End *connection*; unless it may come back, what it is of ends with it."""
@@ -299,9 +240,8 @@ class Hub:
 
     def keep(self, producer: Producer) -> None:
         """Let the application's end know of *producer*."""
-        producers = self.producers
-        producers.add(producer)
-        producer.task.add_done_callback(lambda _: producers.discard(producer))
+        self.producers.add(producer)
+        producer.on_done = self._discard
 
     def at_drain(self, who: object, end: Callable[[], object]) -> None:
         """Call *end* when the application shuts down, unless `forget` comes before."""
@@ -314,25 +254,19 @@ class Hub:
     @property
     def connections(self) -> int:
         """How many streams are open."""
-        return len(self._connections)
+        return len(self.rounds.open)
 
     def cut_all(self) -> int:
         """Cut every connection, as a network would; return how many there were."""
-        connections = tuple(self._connections)
+        connections = tuple(self.rounds.open)
         for connection in connections:
             connection.transport.abort()
         return len(connections)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        for connection, heartbeat in tuple(self._connections.items()):
-            connection.tick(now, heartbeat)
+        self.rounds.begin(now)
         self.store.tick(now)
-        for connection in tuple(self._leaving):
-            if connection.leaving:
-                connection.tick_leaving(now)
-            else:
-                self._leaving.discard(connection)
         if self.draining:
             # Nothing begins again, and all that waits was ended.
             return
@@ -351,11 +285,12 @@ def hub_of(request: web.BaseRequest, handler: str) -> Hub:
     Raises:
         NotSetUp: it has none.
     """
-    config = getattr(request, "config_dict", {})
-    hub: Hub | None = config.get(HUB_KEY)
-    if hub is None:
-        raise NotSetUp(
-            f"{handler}: the application that serves it at {request.path} has no SSE "
-            "plugin"
-        )
-    return hub
+    if isinstance(request, web.Request):
+        # As its config_dict does, which takes longer.
+        for app in reversed(request.match_info.apps):
+            hub = app.get(HUB_KEY)
+            if hub is not None:
+                return hub
+    raise NotSetUp(
+        f"{handler}: the application that serves it at {request.path} has no SSE plugin"
+    )

@@ -22,11 +22,12 @@ from ..streams.leased import LeasedRun
 from ..streams.resumption import Start
 from ..streams.shared import SharedRun
 from ..streams.stint import Names, Plan
+from .answers import Step, log_failure, refusal, status_of
 from .connection import Connection
 from .requests import Brought
 from .script import refuses
 from .shared import again
-from .visit import Visit, log_failure, refusal, status_of
+from .visit import Visit
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -37,19 +38,32 @@ _LONGEST: Final = 400
 class LeasedVisit(Visit):
     """See `Visit`."""
 
-    async def serve(self) -> web.StreamResponse:
+    __slots__ = ("_run",)
+
+    async def serve(self) -> Step:
         """Follow the run of the path, wherever its generator is; or begin it."""
-        run = self._run()
+        self._run = run = self._find()
         run.use(self)
         try:
-            return await self._serve(run)
+            answer = await self._open(run)
         except StoreUnavailable as exc:
+            run.let_go(self)
             _logger.warning("%s refused for now: %s", self.request.path, exc)
             return refusal("store", self.settings)
-        finally:
+        except BaseException:
             run.let_go(self)
+            raise
+        if isinstance(answer, Connection):
+            return self.follow(answer)
+        run.let_go(self)
+        return answer
 
-    async def _serve(self, run: LeasedRun) -> web.StreamResponse:
+    def left(self, connection: Connection) -> None:
+        """See `Visit.left`."""
+        self._run.leave(connection)
+        self._run.let_go(self)
+
+    async def _open(self, run: LeasedRun) -> Connection | web.StreamResponse:
         await run.known()
         start = await self._enter(run)
         over = run.over(start)
@@ -66,11 +80,10 @@ class LeasedVisit(Visit):
             return self.response
         try:
             await self._begin(run, connection, start)
-            await self.follow(connection)
-        finally:
+        except BaseException:
             run.leave(connection)
-        connection.release()
-        return self.response
+            raise
+        return connection
 
     async def _enter(self, run: LeasedRun) -> Start:
         brought = self.brought
@@ -121,7 +134,7 @@ class LeasedVisit(Visit):
 
     # -- the run -----------------------------------------------------------------------
 
-    def _run(self) -> LeasedRun:
+    def _find(self) -> LeasedRun:
         hub, names = self.hub, self._names()
         run = hub.leased.get(names)
         if run is None:

@@ -17,19 +17,22 @@ from ..streams.channels import Channels
 from ..streams.ending import Ending
 from ..streams.private import PrivateRun
 from ..streams.reader import GapReason
+from .answers import Step, failed_unopened, log_failure, refusal, status_of
 from .channels import ChannelVisit
 from .connection import Connection
 from .dismissal import owner_text
 from .handler import maybe_await
 from .requests import QUERY_NAMES, Brought, consulted
 from .script import Resumed
-from .visit import Visit, failed_unopened, log_failure, refusal, status_of
+from .visit import Visit
 
 
 class PrivateVisit(Visit):
     """See `Visit`."""
 
-    async def serve(self) -> web.StreamResponse:
+    __slots__ = ("_announced", "_run")
+
+    async def serve(self) -> Step:
         """Attach to the client's run, or begin one."""
         key = await self._key()
         run = self.hub.private.find(self.brought.run, key)
@@ -46,10 +49,10 @@ class PrivateVisit(Visit):
             elif ending is not None and at_end and not self.settings.control_events:
                 return web.Response(status=204)
             else:
-                return await self._continue(run, place)
+                return self._continue(run, place)
         elif self._was_run() and self.request.method != hdrs.METH_GET:
-            return await self._gone()
-        return await self._begin(key)
+            return self._gone()
+        return self._begin(key)
 
     def _was_run(self) -> bool:
         cursor = self.brought.cursor
@@ -68,7 +71,7 @@ class PrivateVisit(Visit):
         query = sorted((k, v) for k, v in request.query.items() if k not in QUERY_NAMES)
         return self.target, request.method, request.path, tuple(query), owner
 
-    async def _continue(self, run: PrivateRun, place: int) -> web.StreamResponse:
+    async def _continue(self, run: PrivateRun, place: int) -> Step:
         hub = self.hub
         hub.private.attached(run)
         try:
@@ -91,18 +94,14 @@ class PrivateVisit(Visit):
             if run.reader is None:
                 self._leave_waiting(run)
             return self.response
-        start = run.feed.ring.floor if gap else place
+        start = run.feed.floor if gap else place
         self.greet(connection, run.feed, "gap" if gap else "continued", start, gap)
-        connection.on_dismissed = lambda: hub.private.close(run)
+        self._run = run
+        connection.on_dismissed = self._close
         run.attach(connection, start)
-        try:
-            await self.follow(connection)
-        finally:
-            self._detach(run, connection)
-        connection.release()
-        return self.response
+        return self.follow(connection)
 
-    async def _begin(self, key: Hashable) -> web.StreamResponse:
+    async def _begin(self, key: Hashable) -> Step:
         settings, hub = self.settings, self.hub
         result = await self.target.call(self.request)
         if isinstance(result, Channels):
@@ -110,24 +109,17 @@ class PrivateVisit(Visit):
                 self.target, self.request, hub, settings, self.brought, self.slot
             )
             visit.owner = self.owner
-            return await visit.serve(result)
-        announced = False
-
-        def on_end(run: PrivateRun, ending: Ending) -> None:
-            if ending.kind == "failed" and (announced or run.producer.yielded):
-                log_failure(run.name, ending)
-                hub.private.forget(run)
-
-        run = PrivateRun(
+            return visit.serve(result)
+        self._announced = False
+        self._run = run = PrivateRun(
             result,
-            encode=self.target.encoder(hub, settings),
+            encoder=self.target.encoder(hub, settings),
             key=key,
             max_events=settings.replay,
             max_bytes=settings.replay_bytes,
             resume=settings.resume,
             name=self.target.label,
-            turns=hub.turns,
-            on_end=on_end,
+            on_end=self._ended,
             route=self.target.name,
             owner=self.owner,
         )
@@ -135,17 +127,32 @@ class PrivateVisit(Visit):
         if hub.draining:
             # The handler's coroutine took until now: not a line of it is to run.
             run.producer.stop()
+        return self._see_through(run)
+
+    def _ended(self, run: PrivateRun, ending: Ending) -> None:
+        if ending.kind == "failed" and (self._announced or run.producer.yielded):
+            log_failure(run.name, ending)
+            self.hub.private.forget(run)
+
+    async def _see_through(self, run: PrivateRun) -> web.StreamResponse:
+        """Stream a run that has just begun; return when it has ended."""
         try:
             await self.first(run.producer)
             if failed_unopened(run.producer):
                 raise status_of(run.ending)
             if self._is_over(run):
                 return web.Response(status=204)
-            announced = True
-            await self._run_stream(run)
+            self._announced = True
+            connection = await self._open_run(run)
+            if connection is not None:
+                await self.follow(connection, keep=True)
+                if run.producer.task.done():
+                    connection.release()
+                else:
+                    connection.hang_up()
         except BaseException:
             # Nobody waits for what it raises now: it is for the log.
-            announced = announced or run.ending is None
+            self._announced = self._announced or run.ending is None
             self._abandon(run)
             await self.outlast(run.producer, lambda: None)
             raise
@@ -169,8 +176,8 @@ class PrivateVisit(Visit):
             connection.end("disconnected", connection.farewell())
         self.hub.private.close(run)
 
-    async def _run_stream(self, run: PrivateRun) -> None:
-        """Stream a run that has just begun, until its client leaves."""
+    async def _open_run(self, run: PrivateRun) -> Connection | None:
+        """Open the stream of a run that has just begun; None if the client has left."""
         if run.resume > 0:
             # The handler stays on with a run that waits; the connection must not.
             self.response.force_close()
@@ -178,23 +185,25 @@ class PrivateVisit(Visit):
         connection = await self.open(resumed)
         if connection is None:
             run.producer.stop()
-            return
+            return None
         if resumed == "continued":
-            run.feed.own_ids = True
+            run.feed.keep_ids()
         gap: GapReason | None = "unknown" if resumed == "gap" else None
         self.greet(connection, run.feed, resumed, 0, gap)
         self.hub.private.add(run)
-        connection.on_dismissed = lambda: self.hub.private.close(run)
+        connection.on_dismissed = self._close
         run.attach(connection, 0)
-        try:
-            await self.follow(connection)
-        finally:
-            self._detach(run, connection)
-            self.target.resumes_itself |= run.feed.gave_ids
-        if run.producer.task.done():
-            connection.release()
-        else:
-            connection.hang_up()
+        return connection
+
+    def _close(self) -> None:
+        self.hub.private.close(self._run)
+
+    def left(self, connection: Connection) -> None:
+        """See `Visit.left`."""
+        run = self._run
+        if run.detach(connection):
+            self._leave_waiting(run)
+        self.target.resumes_itself |= run.feed.gave_ids
 
     def _fresh_or_gap(self, run: PrivateRun) -> Resumed:
         if not self.brought.present:
@@ -204,10 +213,6 @@ class PrivateVisit(Visit):
         ):
             return "continued"
         return "gap"
-
-    def _detach(self, run: PrivateRun, connection: Connection) -> None:
-        if run.detach(connection):
-            self._leave_waiting(run)
 
     def _leave_waiting(self, run: PrivateRun) -> None:
         failed = run.ending is not None and run.ending.kind == "failed"

@@ -63,6 +63,9 @@ class Brought:
         return None if self.cursor and self.cursor.kind == "r" else self.id
 
 
+_NOTHING: Final = Brought()
+
+
 def brought_by(request: web.BaseRequest) -> Brought:
     """Return the last event ID that *request* came with."""
     text = _decoded(request.headers.get(hdrs.LAST_EVENT_ID, ""))
@@ -73,7 +76,7 @@ def brought_by(request: web.BaseRequest) -> Brought:
             if text:
                 break
         else:
-            return Brought()
+            return _NOTHING
     if len(text.encode(errors="surrogateescape")) > _LONGEST or any(
         char in text for char in "\r\n\0"
     ):

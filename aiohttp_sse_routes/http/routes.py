@@ -103,11 +103,7 @@ class SSERouteDef(web.AbstractRouteDef):
     def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
         """Add the route to *router*; aiohttp's ``add_routes`` calls it."""
         endpoint = Endpoint(Target(self.handler, self.form, self.settings, self.given))
-
-        @functools.wraps(self.handler, updated=())
-        async def handler(request: web.Request) -> web.StreamResponse:
-            return await endpoint.serve(request)
-
+        handler = functools.wraps(self.handler, updated=())(endpoint.handler())
         # aiohttp asks for a coroutine function, and would look through __wrapped__.
         del handler.__wrapped__
         setattr(handler, _MARK, (self, endpoint))

@@ -26,7 +26,8 @@ from ..cursor import has_our_format
 from ..streams.ending import Ending
 from ..streams.reader import GapReason
 from ..wire import COMMENT, control, retry_line
-from .connection import CloseReason, Connection, Script
+from .connection import Connection, Script
+from .link import CloseReason
 
 RETRY_LATER: Final = 30_000
 """Milliseconds after which a client may try again what has failed, or was refused."""
@@ -57,7 +58,7 @@ def busy(reason: Refusal, *, control_events: bool) -> bytes:
 
 
 class RouteScript(Script):
-    """The control events of one connection.
+    """The control events of one route: what is told to one connection is that one's.
 
     Args:
         retry: The client's reconnection time, in ms, before it is spread.
@@ -77,13 +78,11 @@ class RouteScript(Script):
         self._retry = retry
         self._heartbeat = heartbeat
         self._control_events = control_events
-        self._place = ""  # the last whose id was told without an event
         self._disconnect_slow = disconnect_slow
 
     def hello(self, place: str, resumed: Resumed) -> bytes:
         """Return the first block of a stream."""
         retry = retry_line(spread(self._retry))
-        self._place = place
         if not self._control_events:
             return retry + b"\n"
         data = {"heartbeat": self._heartbeat, "resumed": resumed}
@@ -93,7 +92,6 @@ class RouteScript(Script):
         """Return the block that tells a gap, if any is told."""
         if not self._control_events:
             return b""
-        self._place = place
         known = after if after is not None and has_our_format(after) else None
         return control("sse-gap", {"reason": reason, "after": known}, id=place)
 
@@ -113,6 +111,7 @@ class RouteScript(Script):
             return None
         if self._disconnect_slow and reason == "slow":
             return None
+        connection.said = place
         return self.gap_block(reason, after, place)
 
     def ending(
@@ -165,9 +164,9 @@ class RouteScript(Script):
         feed = connection.feed
         if feed is not None:
             place = feed.cursor(feed.place_of(connection))
-        elif self._place:
+        elif connection.said:
             # It is being sent a snapshot, behind a hello or a gap.
-            place = self._place
+            place = connection.said
         else:
             return retry_line(RETRY_LATER) + b"\n"
         return self.end_block("disconnected", place)

@@ -210,7 +210,7 @@ class Sending(Connection):
         self._pinging = asyncio.get_running_loop().create_future()
         return self._pinging
 
-    def tick(self, now: float, heartbeat: float, spoken: bytes | None = None) -> None:
+    def tick(self, now: float, heartbeat: float) -> None:
         """See `Connection.tick`; but pings go out when the stream is busy too."""
         if self._pinging is None or self._pinging.done() or self.gone:
             return

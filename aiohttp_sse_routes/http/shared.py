@@ -18,9 +18,11 @@ from ..streams.ending import Ending
 from ..streams.producer import Producer
 from ..streams.reader import GapReason
 from ..streams.shared import SharedRun, SharedStream
+from .answers import Step, failed_unopened, log_failure, status_of
+from .connection import Connection
 from .requests import Brought
 from .script import Resumed, refuses
-from .visit import Visit, failed_unopened, log_failure, status_of
+from .visit import Visit
 
 _PRODUCER: Final = Producer.__module__
 
@@ -28,7 +30,9 @@ _PRODUCER: Final = Producer.__module__
 class SharedVisit(Visit):
     """See `Visit`."""
 
-    async def serve(self) -> web.StreamResponse:
+    __slots__ = ("_stream",)
+
+    async def serve(self) -> Step:
         """Attach to the run of the path, or begin it."""
         hub, brought = self.hub, self.brought
         info = self.request.match_info
@@ -49,6 +53,7 @@ class SharedVisit(Visit):
             and not self.settings.control_events
         ):
             return web.Response(status=204)
+        self._stream = stream
         stream.hold(self)
         # Taken as it comes: who begins a run misses nothing of it.
         fresh = stream.feed.fresh_place()
@@ -56,33 +61,47 @@ class SharedVisit(Visit):
             await self.first(stream.producer)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
                 raise again(status_of(stream.producer.ending))
-            await self._follow_shared(stream, place, gap, fresh)
-        finally:
-            stream.let_go(self, hub.clock.now())
-            if stream.resume == 0:
-                hub.shared.tick(hub.clock.now())
-        return self.response
+            connection = await self._attach(stream, place, gap, fresh)
+        except BaseException:
+            self._let_go()
+            raise
+        if connection is None:
+            self._let_go()
+            return self.response
+        return self.follow(connection)
 
-    async def _follow_shared(
+    def left(self, connection: Connection) -> None:
+        """See `Visit.left`."""
+        self._stream.feed.leave(connection)
+        self._stream.newcomers.discard(connection)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        stream, hub = self._stream, self.hub
+        stream.let_go(self, hub.clock.now())
+        if stream.resume == 0:
+            hub.shared.tick(hub.clock.now())
+
+    async def _attach(
         self,
         stream: SharedStream,
         place: int | None,
         gap: GapReason | None,
         fresh: int,
-    ) -> None:
+    ) -> Connection | None:
         if place is not None:
             gap = stream.resumption(place)
         resumed: Resumed = "gap" if gap else "fresh" if place is None else "continued"
         connection = await self.open(resumed)
         if connection is None:
-            return
+            return None
         feed = stream.feed
         told = gap
         if place is not None:
             gap = stream.resumption(place)
         if gap != told and not self.settings.control_events:
             self.send_back(connection)
-            return
+            return None
         if gap == "expired":
             start = feed.ring.floor
         elif gap or place is None:
@@ -95,12 +114,7 @@ class SharedVisit(Visit):
         feed.join(connection, start)
         if resumed == "fresh" and start == feed.delivered:
             stream.newcomers.add(connection)
-        try:
-            await self.follow(connection)
-        finally:
-            feed.leave(connection)
-            stream.newcomers.discard(connection)
-        connection.release()
+        return connection
 
     def _begin_shared(self, key: Hashable) -> SharedStream:
         settings, hub, request = self.settings, self.hub, self.request

@@ -22,9 +22,9 @@ from ..streams.following import Following
 from ..streams.producer import Producer
 from ..streams.reader import GapReason
 from ..wire import Body, retry_line
+from .answers import log_failure
 from .connection import Connection
 from .script import RouteScript
-from .visit import log_failure
 
 _BURST: Final = 64
 """Events of a snapshot after which the loop gets a turn."""

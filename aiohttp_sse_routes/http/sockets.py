@@ -7,10 +7,11 @@ again.
 
 from __future__ import annotations
 
-__all__ = ("STALL", "Options", "unacknowledged", "unsent")
+__all__ = ("STALL", "hold", "hold_little", "linger", "unacknowledged", "unsent")
 
 import array
 import asyncio
+import contextlib
 import socket
 from typing import Any, Final
 
@@ -38,45 +39,28 @@ _TLS_SLACK: Final = 131_072
 _TLS_FULL: Final = 16_384
 
 
-class Options:
-    """The socket options of a stream, with what they were before.
+def hold_little(transport: asyncio.Transport) -> int:
+    """Let the kernel hold few unsent bytes; return what `hold` sets that back with."""
+    sock = _info(transport, "socket")
+    if sock is None or _NOTSENT_LOWAT is None:
+        return -1
+    try:
+        before: int = sock.getsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT)
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _LOWAT)
+    except (OSError, AttributeError):  # it is not TCP
+        return -1
+    return before
 
-    Args:
-        transport: The connection's.
-    """
 
-    __slots__ = ("_saved", "_socket")
+def hold(transport: asyncio.Transport, before: int) -> None:
+    """Take `hold_little` back, which has returned *before*."""
+    if before >= 0:
+        _set(transport, _NOTSENT_LOWAT, before)
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._saved: list[tuple[int, int]] = []
-        self._socket: socket.socket | None = _tcp_socket(transport)
-        if self._socket is not None and _NOTSENT_LOWAT is not None:
-            self._set(_NOTSENT_LOWAT, _LOWAT)
 
-    def linger(self) -> None:
-        """Let the kernel drop the connection if the rest is not taken in time."""
-        if self._socket is not None and _USER_TIMEOUT is not None:
-            self._set(_USER_TIMEOUT, int(STALL * 1000))
-
-    def restore(self) -> None:
-        """Put the options back."""
-        sock, self._socket = self._socket, None
-        if sock is None or sock.fileno() < 0:
-            return
-        for option, value in reversed(self._saved):
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            except OSError:  # it has gone meanwhile
-                return
-
-    def _set(self, option: int, value: int) -> None:
-        assert self._socket is not None
-        try:
-            before = self._socket.getsockopt(socket.IPPROTO_TCP, option)
-            self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
-        except OSError:
-            return
-        self._saved.append((option, before))
+def linger(transport: asyncio.Transport) -> None:
+    """Let the kernel drop the connection if the rest is not taken in time."""
+    _set(transport, _USER_TIMEOUT, int(STALL * 1000))
 
 
 def unacknowledged(transport: asyncio.Transport, written: int) -> int:
@@ -91,8 +75,10 @@ def unacknowledged(transport: asyncio.Transport, written: int) -> int:
 
 def unsent(transport: asyncio.Transport) -> int:
     """Return how many bytes may not have come to the kernel yet."""
-    queued = _queued(_info(transport, "socket"))
-    return _buffered(transport) + _hidden(transport, queued or 0)
+    hidden = 0
+    if _info(transport, "sslcontext") is not None:
+        hidden = _hidden(transport, _queued(_info(transport, "socket")) or 0)
+    return _buffered(transport) + hidden
 
 
 def _buffered(transport: asyncio.Transport) -> int:
@@ -136,8 +122,9 @@ def _send_buffer(sock: Any) -> int:
     return size
 
 
-def _tcp_socket(transport: asyncio.Transport) -> Any:
+def _set(transport: asyncio.Transport, option: int | None, value: int) -> None:
     sock = _info(transport, "socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    return sock
+    if sock is None or option is None:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # it has gone, or is not TCP
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)

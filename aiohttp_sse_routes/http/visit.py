@@ -7,7 +7,7 @@ its middlewares hold open stays so as long as the generator may need it.
 
 from __future__ import annotations
 
-__all__ = ("Visit", "failed_unopened", "log_failure", "refusal", "status_of")
+__all__ = ("Visit",)
 
 import asyncio
 import logging
@@ -17,17 +17,17 @@ from typing import Final
 from aiohttp import web
 
 from ..settings import RouteSettings
-from ..streams.ending import Ending
 from ..streams.producer import Producer
 from ..streams.reader import GapReason, Source
 from ..streams.runner import Opening
 from .connection import Connection
 from .handler import Target, maybe_await
-from .hub import Hub, Slot
+from .hub import Hub
+from .limits import Slot
 from .recheck import Verdict
 from .requests import Brought
-from .response import HEADERS, RouteResponse
-from .script import Refusal, Resumed, RouteScript, busy, spread
+from .response import RouteResponse
+from .script import Resumed, RouteScript, spread
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -48,6 +48,20 @@ class Visit:
         slot: What the limits count it as.
     """
 
+    __slots__ = (
+        "_cancelling",
+        "_excused",
+        "_response",
+        "brought",
+        "hub",
+        "owner",
+        "request",
+        "script",
+        "settings",
+        "slot",
+        "target",
+    )
+
     def __init__(
         self,
         target: Target,
@@ -63,16 +77,18 @@ class Visit:
         self.settings = settings
         self.brought = brought
         self.slot = slot
-        self.response = RouteResponse()
-        self.script = RouteScript(
-            retry=settings.retry,
-            heartbeat=settings.heartbeat,
-            control_events=settings.control_events,
-            disconnect_slow=settings.on_slow == "disconnect",
-        )
+        self.script = hub.scripts.get(target) or _script(hub, target, settings)
         self.owner: str | None = None
+        self._response: RouteResponse | None = None
         self._excused = False
         self._cancelling = _current_task().cancelling()
+
+    @property
+    def response(self) -> RouteResponse:
+        """What is returned to aiohttp when the stream has ended."""
+        if self._response is None:
+            self._response = RouteResponse()
+        return self._response
 
     def keep(self, producer: Producer) -> None:
         """Let the application's end know of *producer*."""
@@ -111,16 +127,17 @@ class Visit:
         hub.watch(connection, self.settings.heartbeat)
         if seconds is not None:
             hub.rechecks.add(connection, self.recheck, seconds, hub.clock.now())
-        _logger.info(
-            "open %s",
-            self.request.path,
-            extra={
-                "sse_event": "open",
-                "sse_route": self.target.label,
-                "sse_path": self.request.path,
-                "sse_resumed": resumed,
-            },
-        )
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info(
+                "open %s",
+                self.request.path,
+                extra={
+                    "sse_event": "open",
+                    "sse_route": self.target.label,
+                    "sse_path": self.request.path,
+                    "sse_resumed": resumed,
+                },
+            )
         return connection
 
     async def recheck(self) -> Verdict:
@@ -152,9 +169,11 @@ class Visit:
     ) -> None:
         """Write hello, and the gap if there is one."""
         at = feed.cursor(place)
-        block = self.script.hello(self.hello_place(resumed, at), resumed)
+        connection.said = self.hello_place(resumed, at)
+        block = self.script.hello(connection.said, resumed)
         if gap is not None:
             block += self.script.gap_block(gap, self.brought.id, at)
+            connection.said = at
         connection.write(block)
 
     def hello_place(self, resumed: Resumed, at: str) -> str:
@@ -165,12 +184,17 @@ class Visit:
         """
         return at if resumed == "fresh" else self.brought.known or at
 
-    async def follow(self, connection: Connection) -> None:
-        """Wait until *connection* is closed, whoever closes it."""
+    async def follow(
+        self, connection: Connection, *, keep: bool = False
+    ) -> web.StreamResponse:
+        """Wait until *connection* is closed, whoever closes it.
+
+        Then it is given back to aiohttp, unless *keep*.
+        """
         try:
             while connection.closed is None:
                 try:
-                    await connection.wait_closed()
+                    await connection.closing()
                 except asyncio.CancelledError:
                     if not self._excuses(connection):
                         raise
@@ -179,6 +203,13 @@ class Visit:
             raise
         finally:
             self.close_up(connection)
+            self.left(connection)
+        if not keep:
+            connection.release()
+        return self.response
+
+    def left(self, connection: Connection) -> None:
+        """Do what is to be done when *connection* is closed that was followed."""
 
     def send_back(self, connection: Connection) -> None:
         """End *connection* at once: what its headers say has ceased to hold."""
@@ -191,19 +222,20 @@ class Visit:
         self.hub.unwatch(connection)
         self.slot.release()
         self.response.seal(self.request)
-        _logger.info(
-            "close %s: %s",
-            self.request.path,
-            connection.closed,
-            extra={
-                "sse_event": "close",
-                "sse_route": self.target.label,
-                "sse_path": self.request.path,
-                "sse_reason": connection.closed,
-                "sse_seconds": self.hub.clock.now() - connection.opened,
-                "sse_bytes": connection.total,
-            },
-        )
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info(
+                "close %s: %s",
+                self.request.path,
+                connection.closed,
+                extra={
+                    "sse_event": "close",
+                    "sse_route": self.target.label,
+                    "sse_path": self.request.path,
+                    "sse_reason": connection.closed,
+                    "sse_seconds": self.hub.clock.now() - connection.opened,
+                    "sse_bytes": connection.total,
+                },
+            )
 
     async def outlast(self, producer: Producer, stop: Callable[[], None]) -> None:
         """Return when the run has ended, or the application need not wait for it.
@@ -246,53 +278,17 @@ class Visit:
         return False
 
 
+def _script(hub: Hub, target: Target, settings: RouteSettings) -> RouteScript:
+    script = hub.scripts[target] = RouteScript(
+        retry=settings.retry,
+        heartbeat=settings.heartbeat,
+        control_events=settings.control_events,
+        disconnect_slow=settings.on_slow == "disconnect",
+    )
+    return script
+
+
 def _current_task() -> asyncio.Task[object]:
     task = asyncio.current_task()
     assert task is not None
     return task
-
-
-def refusal(reason: Refusal, settings: RouteSettings) -> web.Response:
-    """Return the answer that a browser survives: come back later."""
-    body = busy(reason, control_events=settings.control_events)
-    return web.Response(body=body, headers=HEADERS)
-
-
-def failed_unopened(producer: Producer) -> bool:
-    """Return whether a run has failed before its first yield."""
-    ending = producer.ending
-    return ending is not None and ending.kind == "failed" and not producer.yielded
-
-
-def status_of(ending: Ending | None) -> BaseException:
-    """Return what a run has failed with, to be raised as the answer to a request."""
-    assert ending is not None
-    assert ending.error is not None
-    if isinstance(ending.error, asyncio.CancelledError):
-        # Raised as it is, aiohttp would take it for the end of the request.
-        error = RuntimeError("the generator awaited something that was cancelled")
-        error.__cause__ = ending.error
-        return error
-    return ending.error
-
-
-def log_failure(name: str, ending: Ending, restart: float | None = None) -> None:
-    """Write the one log record of a failure.
-
-    Args:
-        name: The handler's.
-        ending: Its failure, with the ref that clients are told.
-        restart: The seconds after which it begins again; None if it does not.
-    """
-    if restart is None:
-        outcome = "its clients were told"
-    else:
-        outcome = f"it begins again in {restart:g} s,"
-    _logger.error(
-        "%s failed, %s ref %s",
-        name,
-        outcome,
-        ending.ref,
-        exc_info=ending.error,
-        extra={"sse_event": "error", "sse_route": name, "sse_ref": ending.ref},
-    )

@@ -14,17 +14,17 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 
 from ..cursor import Cursor, new_token
-from ..logs.ring import Ring
-from ..wire import Body
+from ..wire import Encoder
 from .ending import Ending
-from .feed import BURST, Feed
 from .producer import Producer
 from .reader import GapReason, Reader
-from .turns import Turns
+from .run_feed import RunFeed
 
 
 class PacedReader(Reader):
     """A reader that knows what its peer has acknowledged, and can be sent away."""
+
+    __slots__ = ()
 
     def outstanding(self) -> int:
         """Return how many of the bytes written the peer has not acknowledged."""
@@ -40,13 +40,12 @@ class PrivateRun:
 
     Args:
         iterator: What the handler returned.
-        encode: Makes the body of what is yielded.
+        encoder: Makes the body of what is yielded.
         key: What a client must show again, beside the token, to be let on.
         max_events: What the log holds, in events.
         max_bytes: What the log holds, in bytes.
         resume: Seconds that the run waits for its client; 0 for not at all.
         name: The handler's.
-        turns: The loop's.
         on_end: Told when the generator has ended.
         route: The name of the route that it is of.
         owner: Whose it is, as text; None for nobody's.
@@ -56,13 +55,12 @@ class PrivateRun:
         self,
         iterator: AsyncIterator[Any],
         *,
-        encode: Callable[[Any], Body],
+        encoder: Encoder,
         key: Hashable,
         max_events: int,
         max_bytes: int,
         resume: float,
         name: str,
-        turns: Turns,
         on_end: Callable[[PrivateRun, Ending], None],
         route: str = "",
         owner: str | None = None,
@@ -76,24 +74,17 @@ class PrivateRun:
         self.reader: PacedReader | None = None
         self.waiting_since: float | None = None
         self.expired = False
-        self._encode = encode
         self._on_end = on_end
-        self._seq = 0
-        self._acknowledged = 0
-        # At least one event may be under way, whatever the bounds.
-        self._half_events = max(1, max_events // 2)
-        self._half_bytes = max_bytes // 2
-        self._events_left = self._half_events
-        self._bytes_left = self._half_bytes
-        self.feed = Feed(
-            Ring(0, max_events=max_events, max_bytes=max_bytes),
+        self.feed = RunFeed(
+            encoder,
             prefix=Cursor("r", self.token, 0).prefix,
-            number=self._number,
-            turns=turns,
+            max_events=max_events,
+            max_bytes=max_bytes,
         )
         self.producer = Producer(
             iterator,
-            emit=self._emit,
+            emit=self.feed.append,
+            at_wait=self.feed.turn_over,
             has_room=self._has_room,
             can_wait=self._has_reader,
             on_end=self._ended,
@@ -124,7 +115,7 @@ class PrivateRun:
         self.waiting_since = None
         # Whoever names a place has all before it, and nothing behind it, though an
         # older connection's kernel had acknowledged that.
-        self._acknowledged = min(place, self.feed.ring.head)
+        self.feed.acknowledged = min(place, self.feed.head)
         self.feed.join(reader, place)
         self.producer.wake()
 
@@ -133,57 +124,25 @@ class PrivateRun:
         self.feed.leave(reader)
         if self.reader is not reader:
             return False
-        self._acknowledged = max(
-            self._acknowledged,
-            self.feed.ring.acknowledged(reader.place, reader.outstanding()),
-        )
+        self.feed.note(reader.place, reader.outstanding())
         self.reader = None
         return True
 
     def resumption(self, place: int) -> GapReason | None:
         """Return the reason of the gap for who comes back to *place*; None if none."""
-        return "expired" if place < self.feed.ring.floor else None
-
-    def _number(self) -> int:
-        self._seq += 1
-        return self._seq
-
-    def _emit(self, item: Any) -> bool:
-        if item is None:
-            return True
-        feed = self.feed
-        size = feed.append(self._encode(item))
-        self._events_left -= 1
-        self._bytes_left -= size
-        through, written = self._acknowledged, feed.delivered
-        feed.ring.trim(min(written, through))
-        # A generator that never awaits would starve everybody else.
-        return self._events_left < 0 or self._bytes_left < 0 or feed.burst >= BURST
+        return "expired" if place < self.feed.floor else None
 
     def _has_reader(self) -> bool:
         return self.reader is not None
 
     def _has_room(self) -> bool:
-        if self._events_left >= 0 and self._bytes_left >= 0:
-            return True
-        # What waits for the end of the turn is asked for too.
-        self.feed.flush()
-        self._look()
-        return self._events_left >= 0 and self._bytes_left >= 0
-
-    def _look(self) -> None:
-        """Ask what the peer has acknowledged, and count anew."""
         feed, reader = self.feed, self.reader
-        if reader is not None:
-            place = feed.place_of(reader)
-            self._acknowledged = max(
-                self._acknowledged, feed.ring.acknowledged(place, reader.outstanding())
-            )
-        events, nbytes = feed.ring.weight_after(self._acknowledged)
-        self._events_left = self._half_events - events
-        self._bytes_left = self._half_bytes - nbytes
-        if events == 0:
-            self._bytes_left = max(0, self._bytes_left)
+        if not feed.has_room:
+            # No system call says by itself what the peer has acknowledged.
+            if reader is not None:
+                feed.note(feed.place_of(reader), reader.outstanding())
+            feed.look()
+        return feed.has_room
 
     def _ended(self, ending: Ending) -> None:
         self.feed.finish(ending)
@@ -223,7 +182,7 @@ class PrivateRuns:
         if cursor is None or cursor.kind != "r":
             return None
         run = self._runs.get(cursor.log)
-        if run is None or run.key != key or cursor.seq > run.feed.ring.head:
+        if run is None or run.key != key or cursor.seq > run.feed.head:
             return None
         return run
 

@@ -12,7 +12,8 @@ __all__ = ("Producer", "Reconnect")
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable
+import types
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Final
 
 from ..errors import EventError
@@ -52,9 +53,12 @@ class Producer:
         can_wait: Says whether room may come by itself, and is worth a look.
         on_end: Told, once, how it ended.
         name: The handler's, for the task and the log.
+        at_wait: Called when the generator waits for something, or is to rest: what it
+            yields behind that is of another turn of the loop.
         context: The context variables it runs in; None for a copy of the present.
 
     Attributes:
+        on_done: Told of it when its task is done.
         opened: Done when the first item has been handed over, or with the ending.
         ending: How it ended; None while it runs.
         yielded: Whether it has yielded anything, if only what cannot be sent.
@@ -69,11 +73,13 @@ class Producer:
         can_wait: Callable[[], bool],
         on_end: Callable[[Ending], None],
         name: str,
+        at_wait: Callable[[], None] = lambda: None,
         context: contextvars.Context | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.name = name
         self.ending: Ending | None = None
+        self.on_done: Callable[[Producer], object] | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
         self.yielded = False
         self._iterator = iterator
@@ -81,6 +87,7 @@ class Producer:
         self._has_room = has_room
         self._can_wait = can_wait
         self._on_end = on_end
+        self._at_wait = at_wait
         self._stopping = False
         self._inside = False  # the generator runs: it is not parked at a yield
         self._waiter: asyncio.Future[None] | None = None
@@ -117,6 +124,7 @@ class Producer:
             try:
                 ending = await self._iterate()
             finally:
+                self._at_wait()
                 await self._close()
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
@@ -137,16 +145,35 @@ class Producer:
         finally:
             self.ending = ending
 
-    async def _iterate(self) -> Ending:
-        advance = self._iterator.__anext__
+    @types.coroutine
+    def _iterate(self) -> Generator[Any, Any, Ending]:
+        # Called as attributes, they would be looked up each time.
+        emit, at_wait, advance = self._emit, self._at_wait, _stepper(self._iterator)
         thrown: asyncio.CancelledError | None = None
         while not self._stopping:
             self._inside = True
             try:
                 if thrown is None:
-                    item = await advance()
+                    # An ``await`` by hand, which shows whether the generator waits. A
+                    # callback that tells when a turn of the loop is over would cost a
+                    # turn for each event.
+                    step = advance()
+                    try:
+                        waits_for = step.send(None)
+                    except StopIteration as stop:
+                        item = stop.value
+                    else:
+                        at_wait()
+                        try:
+                            yield waits_for
+                        except GeneratorExit:
+                            raise
+                        except BaseException as exc:  # noqa: BLE001 -- for it
+                            item = yield from _thrown_into(step, exc)
+                        else:
+                            item = yield from step
                 else:
-                    item = await self._throw(thrown)
+                    item = yield from self._throw(thrown)
             except StopAsyncIteration:
                 return Ending("stopped" if self._stopping else "finished")
             finally:
@@ -155,7 +182,7 @@ class Producer:
             if self._stopping:
                 break
             try:
-                rest_due = self._emit(item)
+                rest_due = emit(item)
             except EventError as exc:
                 exc.add_note(f"yielded by {self.name}{_line_of(self._iterator)}")
                 raise
@@ -164,9 +191,10 @@ class Producer:
                     self.yielded = True
                     self._open()
             if rest_due:
+                at_wait()
                 try:
-                    await asyncio.sleep(0)
-                    await self._wait_for_room()
+                    yield from asyncio.sleep(0)
+                    yield from self._wait_for_room()
                 except asyncio.CancelledError as exc:
                     if self._stopping:
                         raise
@@ -230,6 +258,40 @@ class Producer:
         ending = self.ending = self.ending or Ending("stopped")
         self._on_end(ending)
         self._open()
+        if self.on_done is not None:
+            self.on_done(self)
+
+
+def _stepper(iterator: AsyncIterator[Any]) -> Callable[[], Generator[Any, Any, Any]]:
+    """Return what begins a step of *iterator*, for it to be awaited by hand."""
+    if isinstance(iterator, types.AsyncGeneratorType):
+        # What it returns is what its __await__ would.
+        advance: Callable[[], Any] = iterator.__anext__
+        return advance
+
+    async def step() -> Any:
+        return await iterator.__anext__()
+
+    return lambda: step().__await__()
+
+
+def _thrown_into(
+    step: Generator[Any, Any, Any], exc: BaseException
+) -> Generator[Any, Any, Any]:
+    """Go on with *step*, which waits, behind *exc* that was thrown at that."""
+    while True:
+        try:
+            waits_for = step.throw(exc)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            yield waits_for
+        except GeneratorExit:
+            raise
+        except BaseException as another:  # noqa: BLE001 -- for the generator
+            exc = another
+        else:
+            return (yield from step)
 
 
 def _line_of(iterator: object) -> str:

@@ -70,16 +70,37 @@ class Reader:
 
     A subclass gives ``send`` and the two ``on_`` methods, and calls `paused` and
     `resumed` as its transport does.
+
+    Attributes:
+        feed: What it follows; None while it follows nothing.
+        place: The number of the last entry it has, while it is not live.
+        standing: How it stands to its feed.
+        blocked: Whether its transport takes no more.
+        sent: Bytes written to it alone.
+        joined_live_at: What the feed had written when it became live.
+        send: Writes one frame at once; it may call `paused` before it returns.
     """
 
-    feed: Source | None = None
-    place: int = 0
-    standing: Standing = Standing.OUT
-    blocked: bool = False
-    sent: int = 0
-    joined_live_at: int = 0
+    # There are thousands of them: a dict each would take more than all else.
+    __slots__ = (
+        "blocked",
+        "feed",
+        "joined_live_at",
+        "place",
+        "send",
+        "sent",
+        "standing",
+    )
+
     send: Callable[[bytes], object]
-    """Write one frame at once; it may call `paused` before it returns."""
+
+    def __init__(self) -> None:
+        self.feed: Source | None = None
+        self.place = 0
+        self.standing = Standing.OUT
+        self.blocked = False
+        self.sent = 0
+        self.joined_live_at = 0
 
     @property
     def total(self) -> int:

@@ -44,6 +44,7 @@ class Subscription(Reader):
     """
 
     def __init__(self, broker: Broker, names: Sequence[str], after: str | None) -> None:
+        super().__init__()
         self._broker = broker
         self._names = names
         if after is not None and not isinstance(after, str):

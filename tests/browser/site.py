@@ -212,7 +212,7 @@ class Place:
 
     def reset(self) -> None:
         """Cut every stream's connection by RST: what is under way is lost."""
-        for connection in self.hub._connections:
+        for connection in self.hub.rounds.open:
             sock = connection.transport.get_extra_info("socket")
             linger = struct.pack("ii", 1, 0)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -1,0 +1,251 @@
+"""The delivery from a private run's log to its one reader.
+
+Law: as in a feed that many read, a reader is a place in the log, and replay, live
+delivery and catching up are the same step. One reader makes it cheaper: a turn is over
+when the generator waits, and nobody else is kept waiting.
+"""
+
+from __future__ import annotations
+
+__all__ = ("RunFeed",)
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..wire import JSON_CHUNK, Encoder, frame
+from .ending import Ending
+from .feed import BATCH, BURST
+from .reader import Reader, Standing
+from .run_log import RunLog
+
+
+class RunFeed(RunLog):
+    """A run's events, and who reads them.
+
+    Args:
+        encoder: Makes the body of what is yielded.
+        prefix: What an event's id is before its number.
+        max_events: See `RunLog`.
+        max_bytes: See `RunLog`.
+
+    Attributes:
+        ending: How the producer ended; None while it goes on.
+        own_ids: Whether only ids that the producer gives go out.
+        gave_ids: Whether it has given any.
+        written: Bytes written to live readers since the run began.
+    """
+
+    __slots__ = (
+        "_around",
+        "_encoder",
+        "_first",
+        "_id_line",
+        "_longer_at",
+        "_plain",
+        "_pumping",
+        "_reader",
+        "_send",
+        "ending",
+        "gave_ids",
+        "own_ids",
+        "prefix",
+        "written",
+    )
+
+    def __init__(
+        self, encoder: Encoder, *, prefix: str, max_events: int, max_bytes: int
+    ) -> None:
+        super().__init__(max_events, max_bytes)
+        self.prefix = prefix
+        self.ending: Ending | None = None
+        self.own_ids = self.gave_ids = False
+        self.written = 0
+        self._encoder = encoder
+        self._plain = encoder.plain
+        self._id_line = f"id: {prefix}".encode()
+        # The bytes of a block of JSON around its text, and where its number is longer.
+        self._around = encoder.around + len(self._id_line) + len("1\n")
+        self._longer_at = 10
+        self._first = True  # whether the next event is the first of its turn
+        self._reader: Reader | None = None
+        self._send: Callable[[bytes], object] | None = None  # while that is live
+        self._pumping = False
+
+    # -- what the producer does ------------------------------------------------------
+
+    def append(self, item: Any) -> bool:
+        """Add what was yielded and deliver it; return whether the producer is to rest.
+
+        The first event of a turn leaves at once; further ones leave in one write when
+        the turn is over. This is each event's way, from the generator to the system
+        call, and written out for that: a call here and there would be half as much
+        again. What is not common has a function of its own.
+        """
+        seq = self.head + 1
+        text = None
+        if type(item) in self._plain:
+            encode = self._encoder.json
+            text = encode(item)
+        if text is not None:
+            if seq == self._longer_at:
+                self._longer_at *= 10
+                self._around += 1
+            size = len(text) + self._around
+            chunk = JSON_CHUNK % (size, self._id_line, seq, text)
+        elif item is None:
+            return True
+        else:
+            block = self._block(item, seq)
+            size = len(block)
+            chunk = frame(block)
+        self.head = seq
+        self._total = total = self._total + size
+        self._chunks.append(chunk)
+        self._ends.append(total)
+        over = seq > self._most_events or total > self._most_bytes
+        if not self._first:
+            return over or self._is_full()
+        self._first = False
+        self.delivered = seq
+        send = self._send
+        if send is not None:
+            self.written += len(chunk)
+            send(chunk)
+        return over
+
+    def _block(self, item: Any, seq: int) -> bytes:
+        """Return the block of *item*, with its id if it is to have one."""
+        lines, carries_id, own_id = self._encoder(item)
+        if seq == self._longer_at:
+            self._longer_at *= 10
+            self._around += 1
+        if own_id is not None:
+            self.keep_ids()
+            self.gave_ids = True
+            return b"id: %b\n%b" % (own_id.encode(), lines)
+        if not carries_id or self.own_ids:
+            return lines
+        return b"%b%d\n%b" % (self._id_line, seq, lines)
+
+    def keep_ids(self) -> None:
+        """Let no ids go out but those that the producer gives."""
+        self.own_ids = True
+        self._plain = frozenset()
+
+    def _is_full(self) -> bool:
+        """Return whether as much waits for the end of the turn as a turn may have.
+
+        A generator that never waits would starve everybody else.
+        """
+        return (
+            self.head - self.delivered >= BURST - 1
+            or self._total - self._end(self.delivered) >= BATCH
+        )
+
+    def turn_over(self) -> None:
+        """Deliver what waits for the end of the turn: the producer waits."""
+        self._first = True
+        if self.head > self.delivered:
+            before, self.delivered = self.delivered, self.head
+            send = self._send
+            if send is not None:
+                chunk = self._joined(before, self.head)
+                self.written += len(chunk)
+                send(chunk)
+
+    def finish(self, ending: Ending) -> None:
+        """Note that no more will come; the reader learns it behind the last event."""
+        self.turn_over()
+        self.ending = ending
+        self._unlive()
+        self._catch_up()
+
+    # -- the reader ------------------------------------------------------------------
+
+    def cursor(self, place: int) -> str:
+        """Return the id of the place *place*."""
+        return f"{self.prefix}{place}"
+
+    @property
+    def silent(self) -> bool:
+        """Whether no event has come yet."""
+        return self.head == 0
+
+    def join(self, reader: Reader, place: int) -> None:
+        """Let *reader* read on from *place*, in the log: what it missed, what comes."""
+        self._reader = reader
+        reader.feed = self
+        reader.place = place
+        if reader.blocked:
+            reader.standing = Standing.PAUSED
+        else:
+            reader.standing = Standing.BEHIND
+            self._catch_up()
+
+    def leave(self, reader: Reader) -> None:
+        """Forget *reader*; its place is where it was."""
+        if self._reader is reader:
+            self._unlive()
+            self._reader = None
+        reader.standing = Standing.OUT
+        reader.feed = None
+
+    def pause(self, reader: Reader) -> None:
+        """Write no more to *reader* until `resume`."""
+        self._unlive()
+        reader.standing = Standing.PAUSED
+
+    def resume(self, reader: Reader) -> None:
+        """Let *reader* read on, if it was paused."""
+        if reader.standing is Standing.PAUSED:
+            reader.standing = Standing.BEHIND
+            self._pump()
+
+    def place_of(self, reader: Reader) -> int:
+        """Return the number of the last event written to *reader*."""
+        return self.delivered if reader.standing is Standing.LIVE else reader.place
+
+    def told(self, reader: Reader) -> int:
+        """See `Source.told`: every event is for its reader."""
+        return self.place_of(reader)
+
+    def _unlive(self) -> None:
+        """Give the reader a place of its own, if it had none."""
+        reader = self._reader
+        if reader is not None and reader.standing is Standing.LIVE:
+            self._send = None
+            reader.sent += self.written - reader.joined_live_at
+            reader.standing = Standing.BEHIND
+            reader.place = self.delivered
+
+    def _pump(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pumped)
+
+    def _pumped(self) -> None:
+        self._pumping = False
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Write the reader one batch of what comes after its place."""
+        reader = self._reader
+        if reader is None or reader.standing is not Standing.BEHIND:
+            return
+        if reader.place < self.delivered:
+            # Before the write: it may pause the reader, who then is at this place.
+            before, reader.place = reader.place, self._batch(reader.place, BATCH)
+            chunk = self._joined(before, reader.place)
+            reader.sent += len(chunk)
+            reader.send(chunk)
+            if reader.standing is not Standing.BEHIND:
+                return
+        if reader.place < self.delivered:
+            self._pump()
+        elif self.ending is not None:
+            reader.on_ending(self.ending)
+        else:
+            reader.standing = Standing.LIVE
+            reader.joined_live_at = self.written
+            self._send = reader.send
