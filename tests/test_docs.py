@@ -17,7 +17,7 @@ import pytest
 import aiohttp_sse_routes
 from aiohttp_sse_routes import SSE_KEY, setup, testing
 from aiohttp_sse_routes.http.client_files import ClientRoute, render
-from aiohttp_sse_routes.http.connection import CloseReason
+from aiohttp_sse_routes.http.link import CloseReason
 from aiohttp_sse_routes.http.routes import _MEANINGLESS
 from aiohttp_sse_routes.http.script import EndReason
 from aiohttp_sse_routes.settings import DEFAULTABLE, RouteSettings
