@@ -15,6 +15,7 @@ import pytest
 import trustme
 from aiohttp import ClientSession, ClientTimeout, web
 
+from aiohttp_sse_routes.streams import debts, delivery, feed
 from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import Served, no_generators_left, no_tasks_left
@@ -30,6 +31,17 @@ def handler_cancellation(request: pytest.FixtureRequest) -> bool:
     """Both modes of ``web.run_app(handler_cancellation=...)``."""
     value: bool = request.param
     return value
+
+
+@pytest.fixture(params=["at once", "owed"])
+def turns_that_are_short(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let each turn of the loop be too short for all writes, or not."""
+    if request.param == "owed":
+        for module in (debts, delivery, feed):
+            monkeypatch.setattr(module, "CHECK_EVERY", 1)
+            monkeypatch.setattr(module, "SLICE", 5e-6)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -16,9 +16,13 @@ from aiohttp import web
 from aiohttp_sse_routes import Channels, SSERouteTableDef
 from aiohttp_sse_routes.cursor import parse
 from aiohttp_sse_routes.streams.broker import Broker
+from aiohttp_sse_routes.streams.ending import Ending
+from aiohttp_sse_routes.streams.reader import GapReason, Reader
+from aiohttp_sse_routes.wire import unframe
 
 from .helpers import Served
 from .lifecycle import hub_of
+from .rawhttp import blocks_of
 
 SEED = int(os.environ.get("SSE_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 
@@ -51,6 +55,54 @@ class Gap(NamedTuple):
     reason: str
     after: int | None
     place: int
+
+
+class Sink(Reader):
+    """A reader that keeps what it is written, and pauses as it is told.
+
+    Args:
+        room: Writes after which it is paused; None for never.
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        super().__init__()
+        self.room = room
+        self.chunks: list[bytes] = []
+        self.story: list[tuple[int, str] | Gap] = []
+        self.ends: list[Ending] = []
+        self.nbytes = 0
+        self.last_id = ""
+        self.send: Callable[[bytes], object] = self.take
+
+    def take(self, chunk: bytes) -> None:
+        """Keep *chunk*."""
+        self.nbytes += len(chunk)
+        self.chunks.append(unframe(chunk))
+        for block in blocks_of(self.chunks[-1]):
+            self.story.append((seq_of(block["id"]), block["data"].rstrip("x")))
+            self.last_id = block["id"]
+        if self.room is not None:
+            self.room -= 1
+            if self.room <= 0:
+                self.paused()
+
+    def on_gap(self, reason: GapReason, after: str, place: str) -> bool:
+        self.story.append(Gap(reason, seq_of(after), seq_of(place)))
+        self.last_id = place
+        return True
+
+    def on_ending(self, ending: Ending) -> None:
+        self.ends.append(ending)
+
+    @property
+    def data(self) -> list[str]:
+        """The data of the events it was given."""
+        return [item[1] for item in self.story if not isinstance(item, Gap)]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """The gaps it was told."""
+        return [item for item in self.story if isinstance(item, Gap)]
 
 
 def table_of_rooms(path: str = "/rooms/{names}", **options: Any) -> SSERouteTableDef:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,68 +14,17 @@ import pytest
 from aiohttp_sse_routes.cursor import new_generation
 from aiohttp_sse_routes.logs.entry import Bounds, Draft, Entry, Lineage, Page
 from aiohttp_sse_routes.logs.memory import MemoryStore
-from aiohttp_sse_routes.streams import debts, delivery
 from aiohttp_sse_routes.streams.broker import Broker
-from aiohttp_sse_routes.streams.ending import Ending
 from aiohttp_sse_routes.streams.feed import BATCH, BURST
 from aiohttp_sse_routes.streams.following import Following, Keeping
-from aiohttp_sse_routes.streams.reader import GapReason, Reader, Standing
+from aiohttp_sse_routes.streams.reader import GapReason, Standing
 from aiohttp_sse_routes.streams.resumption import begin
 from aiohttp_sse_routes.streams.turns import Turns
-from aiohttp_sse_routes.wire import unframe
 
 from .helpers import until
 from .rawhttp import blocks_of
-from .rooms import SEED, Gap, Published, check_story, seq_of
+from .rooms import SEED, Gap, Published, Sink, check_story, seq_of
 from .stores import drafts, put
-
-
-class Sink(Reader):
-    """A reader that keeps what it is written, and pauses as it is told.
-
-    Args:
-        room: Writes after which it is paused; None for never.
-    """
-
-    def __init__(self, room: int | None = None) -> None:
-        super().__init__()
-        self.room = room
-        self.chunks: list[bytes] = []
-        self.story: list[tuple[int, str] | Gap] = []
-        self.ends: list[Ending] = []
-        self.nbytes = 0
-        self.last_id = ""
-        self.send: Callable[[bytes], object] = self.take
-
-    def take(self, chunk: bytes) -> None:
-        """Keep *chunk*."""
-        self.nbytes += len(chunk)
-        self.chunks.append(unframe(chunk))
-        for block in blocks_of(self.chunks[-1]):
-            self.story.append((seq_of(block["id"]), block["data"].rstrip("x")))
-            self.last_id = block["id"]
-        if self.room is not None:
-            self.room -= 1
-            if self.room <= 0:
-                self.paused()
-
-    def on_gap(self, reason: GapReason, after: str, place: str) -> bool:
-        self.story.append(Gap(reason, seq_of(after), seq_of(place)))
-        self.last_id = place
-        return True
-
-    def on_ending(self, ending: Ending) -> None:
-        self.ends.append(ending)
-
-    @property
-    def data(self) -> list[str]:
-        """The data of the events it was given."""
-        return [item[1] for item in self.story if not isinstance(item, Gap)]
-
-    @property
-    def gaps(self) -> list[Gap]:
-        """The gaps it was told."""
-        return [item for item in self.story if isinstance(item, Gap)]
 
 
 async def broker_on(store: MemoryStore) -> Broker:
@@ -650,17 +599,6 @@ class Visitor:
             self._holes = [hole for hole in self._holes if hole[0] > index]
             story.append(item._replace(after=min([item.after or 0, *open_then])))
         return story
-
-
-@pytest.fixture(params=["at once", "owed"])
-def turns_that_are_short(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let each turn of the loop be too short for all writes, or not."""
-    if request.param == "owed":
-        for module in (debts, delivery):
-            monkeypatch.setattr(module, "CHECK_EVERY", 1)
-            monkeypatch.setattr(module, "SLICE", 5e-6)
 
 
 @pytest.mark.parametrize("keeping", ["gap", "conflate"])

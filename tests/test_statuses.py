@@ -39,7 +39,9 @@ def complaints(caplog: Log) -> list[logging.LogRecord]:
 def at_rest(served: Served) -> bool:
     """Return whether nothing runs, waits or is counted."""
     hub = served.app[HUB_KEY]
-    return not (hub.limits.counts or hub.producers or hub.connections or len(hub.private))
+    return not (
+        hub.limits.counts or hub.producers or hub.connections or len(hub.private)
+    )
 
 
 def table_that_refuses(

@@ -46,8 +46,6 @@ class Feed:
     Attributes:
         delivered: The place of all live readers.
         ending: How the producer ended; None while it goes on.
-        own_ids: Whether only ids that the producer gives go out.
-        gave_ids: Whether it has given any.
         written: Bytes written to each live reader since the feed began.
     """
 
@@ -66,14 +64,12 @@ class Feed:
         self.start = self._first = ring.head
         self.delivered = ring.head
         self.ending: Ending | None = None
-        self.own_ids = False
-        self.gave_ids = False
         self.written = 0
         self._number = number
         self._id_line = f"id: {prefix}".encode()
         self._loop = asyncio.get_running_loop()
         self._live: dict[Reader, Send] = {}
-        self._debts: Debts | None = None  # a private run's few readers are owed nothing
+        self._debts = Debts()
         self._behind: deque[Reader] = deque()
         self._pump_scheduled = False
         self._turns = turns
@@ -91,10 +87,7 @@ class Feed:
         turn leave together at its end, in one write.
         """
         seq = self._number()
-        if body.id is not None:
-            block = b"id: %b\n%b" % (body.id.encode(), body.lines)
-            self.own_ids = self.gave_ids = True
-        elif body.carries_id and not self.own_ids:
+        if body.carries_id:
             block = b"%b%d\n%b" % (self._id_line, seq, body.lines)
         else:
             block = body.lines
@@ -213,7 +206,7 @@ class Feed:
         """Return the number of the last entry written to *reader*."""
         if reader.standing is not Standing.LIVE:
             return reader.place
-        debt = self._debts.of(reader) if self._debts else None
+        debt = self._debts.of(reader)
         return self.delivered if debt is None else debt.place
 
     def told(self, reader: Reader) -> int:
@@ -231,17 +224,11 @@ class Feed:
                 self._put_behind(reader)
         before, self.delivered = self.delivered, through
         self.written += len(chunk)
-        if len(self._live) == 1:
-            (send,) = self._live.values()
-            send(chunk)
-            return
         if len(self._live) <= CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.
             for send in tuple(self._live.values()):
                 send(chunk)
             return
-        if self._debts is None:
-            self._debts = Debts()
         self._debts.write(
             [*self._live],
             [*self._live.values()],
@@ -263,7 +250,7 @@ class Feed:
         """Give *reader* a place of its own, if it had none."""
         if self._live.pop(reader, None) is None:
             return False
-        debt = self._debts.forgive(reader) if self._debts else None
+        debt = self._debts.forgive(reader)
         if debt is not None:
             place = debt.place
             reader.sent -= debt.size  # counted, and not written to it
