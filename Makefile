@@ -6,6 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 BROWSER_TESTS := tests/browser
+# The peers of the benchmarks, which no test needs, have an environment of their own.
+BENCH_VENV := $(VENV)/bench
+BENCH_NODE := benchmarks/node
 # For instance: make test PYTEST_ARGS="-k replay -x", make bench BENCH_ARGS="--rounds 3"
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -13,9 +16,12 @@ BENCH_ARGS ?=
 # The warning is about our folder being importable from itself, which is harmless.
 PIP := PYTHONWARNINGS="ignore:Editable installation" \
 	$(BIN)/python -m pip --disable-pip-version-check --quiet
+BENCH_PIP := $(subst $(BIN),$(BENCH_VENV)/bin,$(PIP))
 # The programs that tests start, as "program:package".
 PROGRAMS := chromium:chromium firefox-esr:firefox-esr curl:curl node:nodejs npm:npm \
 	redis-server:redis-server
+BENCH_PROGRAMS := redis-server:redis-server node:nodejs npm:npm nginx:nginx \
+	/usr/lib/nginx/modules/ngx_nchan_module.so:libnginx-mod-nchan
 
 export PIP_REQUIRE_VIRTUALENV = 1
 # The browsers come from the system.
@@ -25,7 +31,7 @@ export PUPPETEER_SKIP_DOWNLOAD = 1
 # One pip at a time in one environment.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench clean programs node
+.PHONY: help demo test lint docs bench clean programs node peers
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -45,11 +51,12 @@ docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_build/html
 	@echo "The documentation is in docs/_build/html/index.html"
 
-bench: $(STAMPS)/test ## Run the benchmarks
-	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+bench: $(BENCH_VENV)/.stamp peers ## Run the benchmarks
+	$(BENCH_VENV)/bin/python -m benchmarks.run --json build/bench.json $(BENCH_ARGS)
 
 clean: ## Remove everything that make has made, the environment too
-	rm -rf $(VENV) build dist *.egg-info docs/_build $(BROWSER_TESTS)/node_modules
+	rm -rf $(VENV) build dist *.egg-info docs/_build
+	rm -rf $(BROWSER_TESTS)/node_modules $(BENCH_NODE)/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -121,3 +128,29 @@ $(BROWSER_TESTS)/node_modules/.stamp: $(wildcard $(BROWSER_TESTS)/package*.json)
 	cd $(BROWSER_TESTS) && npm $(if $(filter %package-lock.json,$^),ci,install) \
 		--no-audit --no-fund --loglevel=error
 	@touch $@
+
+# -- what the benchmarks compare with --------------------------------------------------
+
+$(BENCH_VENV)/.stamp: pyproject.toml $(STAMPS)/pip
+	$(BIN)/python -m venv $(BENCH_VENV)
+	$(BENCH_PIP) install 'pip>=25.1'
+	$(BENCH_PIP) install --editable . --group bench
+	@touch $@
+
+# What cannot be had is left out by the benchmarks, with a word.
+peers:
+	@for entry in $(BENCH_PROGRAMS); do \
+		program=$${entry%%:*} package=$${entry##*:}; \
+		command -v "$$program" >/dev/null || test -e "$$program" && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing $$package for the benchmarks."; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			{ apt-get update -qq && \
+			apt-get install -qq -y --no-install-recommends "$$package"; } >/dev/null; \
+		fi; \
+	done
+	@if command -v npm >/dev/null && \
+		! test $(BENCH_NODE)/node_modules -nt $(BENCH_NODE)/package-lock.json; then \
+		cd $(BENCH_NODE) && npm ci --no-audit --no-fund --loglevel=error && \
+		touch node_modules || echo "npm cannot install better-sse."; \
+	fi

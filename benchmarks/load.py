@@ -19,8 +19,15 @@ from typing import Any, Final
 MARK: Final = b"#"
 """What each event has once, and nothing else on the wire has."""
 
-_SECONDS: Final = 100.0
+_SECONDS: Final = 60.0
 _TOGETHER: Final = 64
+
+_AN_ADDRESS: Final = 20_000
+"""Connections from one source address: a port each, of which there are 28,000."""
+
+_SEGMENT: Final = 1460
+"""Bytes a segment of a client that does not read: those of Ethernet. Loopback's are so
+large that the kernel would take megabytes for it."""
 
 
 class Load:
@@ -29,14 +36,15 @@ class Load:
     def __init__(self) -> None:
         self._poll = select.epoll()
         self._socks: dict[int, socket.socket] = {}
+        self._stalled: list[socket.socket] = []
         self._buffer = bytearray(1 << 18)
         self._marks = 0
 
     async def connect(
         self, port: int, path: str, count: int, last_event_id: str = ""
-    ) -> None:
-        """Open *count* connections; return when each has its headers."""
-        request = _request(path, last_event_id)
+    ) -> float:
+        """Open *count* connections until each has its headers; return the seconds."""
+        request, start = _request(path, last_event_id), time.monotonic()
         left = count
         while left:
             some = min(left, _TOGETHER)
@@ -45,6 +53,18 @@ class Load:
             until = time.monotonic() + _SECONDS
             while waiting:
                 waiting.difference_update(self._read(until))
+        return time.monotonic() - start
+
+    async def stall(self, port: int, path: str, count: int) -> None:
+        """Open *count* connections that read their headers, and never more."""
+        for _ in range(count):
+            sock = socket.socket()
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", port))
+            sock.sendall(_request(path, ""))
+            sock.recv(1)
+            self._stalled.append(sock)
 
     async def storm(
         self, port: int, path: str, count: int, last_event_id: str, events: int
@@ -56,28 +76,44 @@ class Load:
         self._until(events)
         return time.monotonic() - start
 
-    async def watch(self, rounds: int, events: int) -> dict[str, Any]:
-        """Receive *events* so many times; return when each time the last had come."""
-        cpu, times = time.process_time(), []
-        for _ in range(rounds):
-            self._until(events)
-            times.append(time.monotonic())
-        return {"cpu": time.process_time() - cpu, "times": times}
+    async def watch(self, events: int) -> dict[str, Any]:
+        """Receive so many *events*; return when they came, and how many then."""
+        cpu = time.process_time()
+        came = self._until(events)
+        return {"cpu": time.process_time() - cpu, "came": came}
+
+    async def ask(
+        self, port: int, path: str, count: int, interval: float
+    ) -> list[float]:
+        """GET *path* each *interval* seconds; return how long each answer took.
+
+        The time runs from when a request was due, not from when it could be sent: one
+        that had to wait for the one before it has waited.
+        """
+        return _asked(port, _request(path, ""), count, interval)
 
     def close(self) -> None:
         """Close all connections."""
-        for sock in self._socks.values():
+        for sock in (*self._socks.values(), *self._stalled):
             sock.close()
         self._poll.close()
 
-    def _until(self, events: int) -> None:
-        until = time.monotonic() + _SECONDS
-        while self._marks < events:
-            self._read(until)
-        self._marks -= events
+    def _until(self, events: int) -> list[tuple[float, int]]:
+        came: list[tuple[float, int]] = []
+        left = events
+        while left:
+            self._read(time.monotonic() + _SECONDS)
+            if marks := min(self._marks, left):
+                came.append((time.monotonic(), marks))
+                self._marks -= marks
+                left -= marks
+        return came
 
     def _open(self, port: int, request: bytes) -> int:
-        sock = socket.create_connection(("127.0.0.1", port))
+        # 127.0.0.1, 127.0.0.2 and so on: all of them are this machine.
+        others = len(self._socks) // _AN_ADDRESS
+        source = (f"127.0.0.{1 + others}", 0) if others else None
+        sock = socket.create_connection(("127.0.0.1", port), source_address=source)
         sock.sendall(request)
         sock.setblocking(False)
         number = sock.fileno()
@@ -100,9 +136,43 @@ class Load:
         return {number for number, _ in ready}
 
 
+def _asked(port: int, request: bytes, count: int, interval: float) -> list[float]:
+    took, late = [], False
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        due = time.monotonic()
+        for _ in range(count):
+            time.sleep(max(0.0, due - time.monotonic()))
+            # What this process itself wakes late is nobody's price.
+            start = due if late else time.monotonic()
+            sock.sendall(request)
+            _answer(sock)
+            took.append(time.monotonic() - start)
+            due += interval
+            late = time.monotonic() > due
+    return took
+
+
 def _request(path: str, last_event_id: str) -> bytes:
     brought = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{brought}\r\n".encode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+        f"{brought}\r\n"
+    ).encode()
+
+
+def _answer(sock: socket.socket) -> None:
+    """Read one answer, which tells its length."""
+    data = b""
+    while (end := data.find(b"\r\n\r\n")) < 0 or len(data) < end + 4 + _length(data):
+        more = sock.recv(65536)
+        if not more:
+            raise ConnectionError(f"the server has closed: {data!r}")
+        data += more
+
+
+def _length(head: bytes) -> int:
+    _, _, rest = head.lower().partition(b"content-length:")
+    return int(rest.partition(b"\r\n")[0])
 
 
 @asynccontextmanager

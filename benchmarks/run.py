@@ -10,58 +10,29 @@ __all__ = ("main",)
 
 import argparse
 import contextlib
-import importlib.metadata
-import importlib.util
 import json
-import os
-import platform
 import resource
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import channels, stores
+from . import fanout, holding, stores, trouble, workers
 from .processes import Redis
 from .scene import Peer, Place, Scene, Sizes, lacks
+from .tables import Measures, ratios, text
+from .versions import versions
 
-SCENES = {scene.name: scene for scene in (*channels.SCENES, *stores.SCENES)}
+SCENES = {
+    scene.name: scene
+    for module in (fanout, holding, trouble, workers, stores)
+    for scene in module.SCENES
+}
 
 DECODER = "decoder"
 """A program of its own, which has its own peers and its own options."""
-
-PACKAGES = ("aiohttp-sse-routes", "aiohttp", "aiohttp-sse", "msgspec", "redis")
-
-Measures = dict[str, list[Mapping[str, float]]]
-"""What was measured, by peer: one mapping a round."""
-
-
-def versions() -> dict[str, str]:
-    """Return what the numbers are of."""
-    found = {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
-    }
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    if binary := shutil.which("redis-server"):
-        said = subprocess.check_output([binary, "--version"], text=True)
-        found["redis-server"] = said.partition("v=")[2].partition(" ")[0]
-    return found
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{os.cpu_count()} x {line.partition(':')[2].strip()}"
-    return f"{os.cpu_count()} x {platform.machine()}"
 
 
 @contextlib.contextmanager
@@ -87,51 +58,16 @@ def measured(scene: Scene, sizes: Sizes, rounds: int) -> Measures:
     measures: Measures = {peer.name: [] for peer in peers}
     for number in range(rounds):
         for peer in reversed(peers) if number % 2 else peers:
-            with place(peer) as where:
-                measures[peer.name].append(scene.measure(peer, sizes, where))
+            if peer.name not in measures:
+                continue
+            try:
+                with place(peer) as where:
+                    measures[peer.name].append(scene.measure(peer, sizes, where))
+            except (OSError, RuntimeError) as exc:
+                # One that fails is no reason to lose an hour of the others.
+                print(f"  {peer.name}: FAILED: {exc}")
+                del measures[peer.name]
     return measures
-
-
-def ratios(scene: Scene, measures: Measures) -> dict[str, float]:
-    """Return how each peer's first measure is to the reference's, by peer."""
-    first = next(iter(scene.metrics))
-    base = measures.get(scene.reference, [])
-    return {
-        name: statistics.median(
-            (one[first] / other[first]) if other[first] else 0.0
-            for one, other in zip(values, base, strict=True)
-        )
-        for name, values in measures.items()
-        if base
-    }
-
-
-def table(scene: Scene, measures: Measures) -> Iterator[str]:
-    """Yield the lines of a table: medians, the span of the first, and ratios."""
-    first = next(iter(scene.metrics))
-    by = ratios(scene, measures)
-    width = max(map(len, measures), default=0)
-    labels = [metric.label for metric in scene.metrics.values()]
-    head = [labels[0], "from - to", *labels[1:], "ratio"]
-    rows = []
-    for name, values in measures.items():
-        cells = []
-        for key, metric in scene.metrics.items():
-            numbers = [value[key] for value in values]
-            cells.append(f"{statistics.median(numbers):.{metric.digits}f}")
-            if key == first:
-                low, high = min(numbers), max(numbers)
-                cells.append(f"{low:.{metric.digits}f} - {high:.{metric.digits}f}")
-        cells.append(f"{by[name]:.2f} x" if name in by else "")
-        rows.append((name, cells))
-    widths = [
-        max(len(text) for text in column)
-        for column in zip(head, *(cells for _, cells in rows), strict=True)
-    ]
-    for name, cells in [("", head), *rows]:
-        yield "  ".join(
-            [f"  {name:<{width}}", *(map(str.rjust, cells, widths))]
-        ).rstrip()
 
 
 def run(scene: Scene, sizes: Sizes, rounds: int) -> dict[str, Any]:
@@ -140,8 +76,8 @@ def run(scene: Scene, sizes: Sizes, rounds: int) -> dict[str, Any]:
     if scene.target:
         print(f"  wanted: {scene.target}")
     sys.stdout.flush()
-    measures = measured(scene, sizes, rounds)
-    for line in table(scene, measures):
+    measures = measured(scene, sizes.of(scene), rounds)
+    for line in text(scene, measures):
         print(line)
     sys.stdout.flush()
     return {"measures": measures, "ratios": ratios(scene, measures)}
@@ -181,17 +117,22 @@ def _sizes(arguments: argparse.Namespace) -> Sizes:
 
 
 def _allow_files(count: int) -> None:
-    """Let this process's children open so many files."""
+    """Let this process's children open so many files; more than the limit if root."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(count, hard)))
+        except (OSError, ValueError):
+            print(f"only {hard:,} files may be open: see ulimit -n")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run what the command line says."""
     arguments = _arguments(words)
     sizes = _sizes(arguments)
-    _allow_files(sizes.connections + 200)
+    wanted = [*map(SCENES.__getitem__, {*arguments.scenes} - {DECODER} or SCENES)]
+    _allow_files(200 + max(sizes.of(scene).connections for scene in wanted))
     found: dict[str, Any] = {
         "versions": versions(),
         "sizes": vars(sizes),

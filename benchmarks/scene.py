@@ -11,9 +11,11 @@ __all__ = ("Metric", "Peer", "Place", "Scene", "Sizes", "lacks")
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -21,26 +23,37 @@ class Sizes:
     """How much is done in a round.
 
     Attributes:
-        connections: Clients at a time.
-        events: Events that are published one at a time.
-        batches: How often 100 events are published together.
+        connections: Clients at a time, where a scene does not say how many.
+        deliveries: Deliveries of single events, at most.
+        seconds: Time for which events are published, about, and at most.
         missed: Events that a client which comes back has missed.
         publishes: Events that are published as fast as it goes.
         probes: Events whose way from worker to worker is timed.
+        large: Events of 2 KB that clients who do not read are behind.
+        settle: Seconds for what a server does when its clients have their headers.
     """
 
     connections: int = 1000
-    events: int = 25
-    batches: int = 5
+    deliveries: int = 50_000
+    seconds: float = 2.0
     missed: int = 1000
     publishes: int = 20_000
     probes: int = 300
+    large: int = 100
+    settle: float = 0.3
 
     def scaled(self, factor: float) -> Sizes:
-        """Return these sizes times *factor*, each at least 2."""
-        return Sizes(
-            **{name: max(2, round(size * factor)) for name, size in vars(self).items()}
-        )
+        """Return these sizes times *factor*; what is counted is at least 2."""
+        scaled = {
+            name: max(2, round(size * factor)) if isinstance(size, int) else size
+            for name, size in vars(self).items()
+        }
+        return Sizes(**scaled | {"seconds": self.seconds * factor})
+
+    def of(self, scene: Scene) -> Sizes:
+        """Return these sizes with as many connections as *scene* wants of 1,000."""
+        count = max(2, round(self.connections * scene.connections / 1000))
+        return replace(self, connections=count)
 
 
 @dataclass(frozen=True)
@@ -64,13 +77,15 @@ class Peer:
         name: What the table calls it.
         target: What serves it, as ``module:function``; see `benchmarks.worker`.
         store: The kind of its store, where it has one.
+        loop: The module of its event loop; empty for asyncio's own.
         options: What the scene is told of it.
-        needs: Modules that it imports, and programs that it runs.
+        needs: Modules that it imports, programs that it runs, and files.
     """
 
     name: str
     target: str
     store: str = ""
+    loop: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     needs: Sequence[str] = ()
 
@@ -108,6 +123,7 @@ class Scene:
         metrics: What is measured; a ratio is told of the first of them.
         reference: The name of the peer whose measure is 1.
         measure: Measures one peer, once.
+        connections: How many connect, where the sizes say 1,000.
         more_is_better: Whether the first metric is the better the more it is.
         target: What has to be reached, in words; empty where nothing has.
     """
@@ -118,15 +134,17 @@ class Scene:
     metrics: Mapping[str, Metric]
     reference: str
     measure: Callable[[Peer, Sizes, Place], Mapping[str, float]]
+    connections: int = 1000
     more_is_better: bool = False
     target: str = ""
 
 
 def lacks(peer: Peer) -> str:
     """Return what *peer* needs and is not there; empty if nothing is missing."""
-    return ", ".join(
-        name
-        for name in peer.needs
-        if shutil.which(name) is None
-        and importlib.util.find_spec(name.partition(".")[0]) is None
-    )
+    return ", ".join(name for name in (*peer.needs, peer.loop) if name and _lacks(name))
+
+
+def _lacks(name: str) -> bool:
+    if "/" in name:
+        return not (ROOT / name).exists()
+    return shutil.which(name) is None and importlib.util.find_spec(name) is None

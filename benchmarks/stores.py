@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Mapping
 
+from .peers import NEEDS_REDIS
 from .processes import Child, cpu_seconds, waited_seconds
 from .scene import Metric, Peer, Place, Scene, Sizes
 
@@ -25,7 +26,6 @@ _INTERVAL = 0.005
 
 _APP = "benchmarks.apps:ours"
 _PUBLISHER = "benchmarks.apps:publisher"
-_REDIS = ("redis-server", "redis")
 
 
 def publishing(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
@@ -76,8 +76,8 @@ def latency(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
 
 _PUBLISHING = {
     "rate": Metric("publishes a second", 0),
-    "cpu": Metric("us CPU a publish"),
-    "redis": Metric("us of Redis"),
+    "cpu": Metric("µs CPU a publish"),
+    "redis": Metric("µs of Redis"),
     "waited": Metric("% waiting for a core", 0),
 }
 
@@ -89,8 +89,8 @@ SCENES = (
             Peer("memory", _APP),
             Peer("SQLite", _APP, store="sqlite"),
             Peer("SQLite, Publisher", _PUBLISHER, store="sqlite"),
-            Peer("Redis", _APP, store="redis", needs=_REDIS),
-            Peer("Redis, Publisher", _PUBLISHER, store="redis", needs=_REDIS),
+            Peer("Redis", _APP, store="redis", needs=NEEDS_REDIS),
+            Peer("Redis, Publisher", _PUBLISHER, store="redis", needs=NEEDS_REDIS),
         ),
         metrics=_PUBLISHING,
         reference="memory",
@@ -104,7 +104,7 @@ SCENES = (
         peers=(
             Peer("memory", _APP, options={"tasks": 1}),
             Peer("SQLite", _APP, store="sqlite", options={"tasks": 1}),
-            Peer("Redis", _APP, store="redis", options={"tasks": 1}, needs=_REDIS),
+            Peer("Redis", _APP, store="redis", options={"tasks": 1}, needs=NEEDS_REDIS),
         ),
         metrics=_PUBLISHING,
         reference="memory",
@@ -116,7 +116,7 @@ SCENES = (
         title="From a publish in one worker to a subscriber in another",
         peers=(
             Peer("SQLite", _APP, store="sqlite"),
-            Peer("Redis", _APP, store="redis", needs=_REDIS),
+            Peer("Redis", _APP, store="redis", needs=NEEDS_REDIS),
         ),
         metrics={
             "p50": Metric("ms, p50", 2),

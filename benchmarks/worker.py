@@ -1,7 +1,10 @@
 """A process that does what it is told in lines of JSON: ``worker module:function {}``.
 
 The function is an async context manager; what it yields has the methods that are
-called. It ends when its input does.
+called. The first answer says which processes serve: this one, unless what is yielded
+has ``pids``. It ends when its input does.
+
+Law: the loop is asyncio's own, or the one that the option ``loop`` names.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ __all__ = ("main",)
 import asyncio
 import importlib
 import json
+import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 
@@ -26,7 +31,7 @@ async def work(target: str, options: dict[str, Any]) -> None:
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     async with make(**options) as actor:
-        _answer({"result": None})
+        _answer({"result": getattr(actor, "pids", [os.getpid()])})
         while line := await reader.readline():
             method, arguments = json.loads(line)
             try:
@@ -42,10 +47,21 @@ def _answer(answer: Any) -> None:
     sys.stdout.buffer.flush()
 
 
+def _loop(module: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a loop of *module*; none for asyncio's own."""
+    if not module:
+        return None
+    made: Callable[[], asyncio.AbstractEventLoop]
+    made = importlib.import_module(module).new_event_loop
+    return made
+
+
 def main() -> None:
     """Run what the command line says."""
+    options = json.loads(sys.argv[2])
     try:
-        asyncio.run(work(sys.argv[1], json.loads(sys.argv[2])))
+        with asyncio.Runner(loop_factory=_loop(options.pop("loop", ""))) as runner:
+            runner.run(work(sys.argv[1], options))
     except Exception:  # noqa: BLE001 -- whoever waits for an answer is told
         _answer({"error": traceback.format_exc()})
         sys.exit(1)
