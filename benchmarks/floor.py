@@ -6,7 +6,7 @@ slow client, no end. It is what the machine takes.
 
 from __future__ import annotations
 
-__all__ = ("BareServer", "aiohttp_only", "bare", "queues")
+__all__ = ("BareServer", "MakingServer", "aiohttp_only", "bare", "making", "queues")
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Final, cast
 
 import aiohttp_sse
+import msgspec
 from aiohttp import web
 
 from .actor import Events, Room, Server, event
@@ -26,6 +27,7 @@ HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
+_BLOCK: Final = b"id: sse1.l.k3j2h1g0abcdefgh.%d\njson\ndata: %b\n\n"
 PONG: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -77,6 +79,25 @@ class BareServer(Server):
             transport.write(await self.ticks.next(number))
 
 
+class MakingServer(BareServer):
+    """The floor of a generator a client: each task makes its own event, and writes it.
+
+    Nobody's generators share a chunk, so that this is what cannot be left out.
+    """
+
+    async def tick(self, events: Events) -> None:
+        """See `Server.tick`: the tasks are given the data."""
+        self.ticks.tick(events[0])
+
+    async def run(self, transport: asyncio.Transport) -> None:
+        """Be a task that makes an event of what it waits for, and writes it."""
+        encode = msgspec.json.encode
+        for number in itertools.count():
+            data = await self.ticks.next(number)
+            block = _BLOCK % (data["n"], encode(data))
+            transport.write(b"%x\r\n%b\r\n" % (len(block), block))
+
+
 class _Bare(asyncio.Protocol):
     def __init__(self, server: BareServer) -> None:
         self._server = server
@@ -107,8 +128,7 @@ class _Bare(asyncio.Protocol):
 
 def _chunk(events: Events) -> bytes:
     blocks = b"".join(
-        b"id: sse1.l.k3j2h1g0abcdefgh.%d\njson\ndata: %b\n\n"
-        % (data["n"], json.dumps(data, separators=(",", ":")).encode())
+        _BLOCK % (data["n"], json.dumps(data, separators=(",", ":")).encode())
         for data in events
     )
     return b"%x\r\n%b\r\n" % (len(blocks), blocks)
@@ -117,7 +137,19 @@ def _chunk(events: Events) -> bytes:
 @asynccontextmanager
 async def bare(store: str = "") -> AsyncIterator[BareServer]:
     """Have the floor: no framework at all."""
-    bare_server = BareServer()
+    async with _bare(BareServer()) as server:
+        yield server
+
+
+@asynccontextmanager
+async def making(store: str = "") -> AsyncIterator[BareServer]:
+    """Have the floor of a generator a client."""
+    async with _bare(MakingServer()) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _bare(bare_server: BareServer) -> AsyncIterator[BareServer]:
     server = await asyncio.get_running_loop().create_server(
         lambda: _Bare(bare_server), "127.0.0.1", 0, backlog=4096
     )
