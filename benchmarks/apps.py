@@ -157,6 +157,12 @@ async def ours(store: str = "", port: int = 0) -> AsyncIterator[Ours]:
         for number in itertools.count():
             yield await server.ticks.next(number)
 
+    @table.sse_route("/waiting")
+    async def waiting(request: web.Request) -> AsyncIterator[None]:
+        # Waits as the handler of aiohttp alone does: what it is made of counts too.
+        yield None
+        await asyncio.get_running_loop().create_future()
+
     app = web.Application()
     sse = setup(app, table, store=make_store(store))
     async with served(app, port) as listening:

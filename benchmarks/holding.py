@@ -91,7 +91,7 @@ SCENES = (
                 replace(peer, name=f"{OURS}, a channel") if peer.name == OURS else peer
                 for peer in everyone()
             ),
-            ours(f"{OURS}, a private run", options={"path": "/private"}),
+            ours(f"{OURS}, a private run", options={"path": "/waiting"}),
         ),
         metrics={
             "memory": Metric("KiB of memory"),

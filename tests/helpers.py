@@ -12,7 +12,14 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 from aiohttp_sse_routes import SSE, SSE_KEY, SSERouteTableDef, setup
+from aiohttp_sse_routes.streams.producer import Producer
 from aiohttp_sse_routes.testing import EventStream
+
+
+async def is_open(producer: Producer) -> None:
+    """Return when *producer* has yielded, or has ended."""
+    if producer.opened is not None:
+        await producer.opened
 
 
 class Served:

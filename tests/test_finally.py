@@ -22,7 +22,7 @@ from aiohttp_sse_routes.errors import EventError
 from aiohttp_sse_routes.streams.producer import Producer
 from aiohttp_sse_routes.testing import SettableClock
 
-from .helpers import RawClient, Served, app_of, until
+from .helpers import RawClient, Served, app_of, is_open, until
 from .lifecycle import (
     INSIDE,
     PROMPTLY,
@@ -637,7 +637,7 @@ async def test_a_producer_that_is_stopped_before_its_first_step_runs_nothing() -
     )
     producer.stop()
     producer.stop()
-    await producer.opened
+    await is_open(producer)
     assert [] == ran
     assert ["stopped"] == ends
     assert generator.ag_frame is None

@@ -18,6 +18,8 @@ from aiohttp_sse_routes.streams.reader import Reader, Standing
 from aiohttp_sse_routes.streams.run_feed import RunFeed
 from aiohttp_sse_routes.wire import Encoder, encode
 
+from .helpers import is_open
+
 SEED = int(os.environ.get("SSE_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 PREFIX = "sse1.r.token."
 
@@ -378,7 +380,7 @@ async def test_a_turn_is_over_when_the_generator_waits() -> None:
 
     log = Log(numbers())
     await asyncio.wait({log.producer.task})
-    await log.producer.opened
+    await is_open(log.producer)
     assert [1, 2, "wait", 3, 4, "wait", "finished"] == log.seen
 
 
@@ -391,7 +393,7 @@ async def test_a_turn_is_over_when_the_generator_is_to_rest() -> None:
 
     log = Log(numbers(), rest=True)
     await asyncio.wait({log.producer.task})
-    await log.producer.opened
+    await is_open(log.producer)
     assert [1, "wait", 2, "wait", "wait", "finished"] == log.seen
 
 
@@ -427,7 +429,7 @@ async def test_any_async_iterator_is_iterated(kind: type[Countdown]) -> None:
     """One that has neither ``athrow`` nor ``aclose``, and whose steps are awaitable."""
     log = Log(kind(2))
     await asyncio.wait({log.producer.task})
-    await log.producer.opened
+    await is_open(log.producer)
     assert ["wait", 1, "wait", 0, "wait", "wait", "finished"] == log.seen
 
 
@@ -455,7 +457,7 @@ async def test_a_cancellation_reaches_the_generator_wherever_it_waits() -> None:
             await asyncio.sleep(0)
         log.producer.task.cancel()
     await asyncio.wait({log.producer.task})
-    await log.producer.opened
+    await is_open(log.producer)
     assert ["first", "again", "later"] == caught
     assert [1, 2, "finished"] == [one for one in log.seen if one != "wait"]
 
@@ -473,5 +475,5 @@ async def test_an_error_that_is_awaited_is_the_generators_own() -> None:
 
     log = Log(careful())
     await asyncio.wait({log.producer.task})
-    await log.producer.opened
+    await is_open(log.producer)
     assert ["caught", "finished"] == [one for one in log.seen if one != "wait"]

@@ -94,7 +94,7 @@ class LeasedVisit(Visit):
         opening = await run.runner.want(self)
         if run.runner.under_way and opening.failure is None:
             return run.settle(start)
-        await self.first(opening)
+        await self.first(opening.opened)
         if opening.failure is not None:
             raise again(status_of(opening.failure))
         if start.resumed == "continued" or start.gap == "expired":

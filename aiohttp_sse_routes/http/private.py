@@ -68,8 +68,11 @@ class PrivateVisit(Visit):
         else:
             owner = await maybe_await(ask(request))
             self.owner = owner_text(owner)
-        query = sorted((k, v) for k, v in request.query.items() if k not in QUERY_NAMES)
-        return self.target, request.method, request.path, tuple(query), owner
+        query: tuple[tuple[str, str], ...] = ()
+        if request.query_string:
+            items = request.query.items()
+            query = tuple(sorted((k, v) for k, v in items if k not in QUERY_NAMES))
+        return self.target, request.method, request.path, query, owner
 
     async def _continue(self, run: PrivateRun, place: int) -> Step:
         hub = self.hub
@@ -137,7 +140,7 @@ class PrivateVisit(Visit):
     async def _see_through(self, run: PrivateRun) -> web.StreamResponse:
         """Stream a run that has just begun; return when it has ended."""
         try:
-            await self.first(run.producer)
+            await self.first(run.producer.opened)
             if failed_unopened(run.producer):
                 raise status_of(run.ending)
             if self._is_over(run):

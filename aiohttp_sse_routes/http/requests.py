@@ -70,6 +70,9 @@ def brought_by(request: web.BaseRequest) -> Brought:
     """Return the last event ID that *request* came with."""
     text = _decoded(request.headers.get(hdrs.LAST_EVENT_ID, ""))
     by_header = bool(text)
+    if not text and not request.query_string:
+        # Most bring none, and what is parsed stays as long as the request.
+        return _NOTHING
     if not text:
         for name in QUERY_NAMES:
             text = request.query.get(name, "")

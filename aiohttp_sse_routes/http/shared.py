@@ -58,7 +58,7 @@ class SharedVisit(Visit):
         # Taken as it comes: who begins a run misses nothing of it.
         fresh = stream.feed.fresh_place()
         try:
-            await self.first(stream.producer)
+            await self.first(stream.producer.opened)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
                 raise again(status_of(stream.producer.ending))
             connection = await self._attach(stream, place, gap, fresh)

@@ -19,7 +19,6 @@ from aiohttp import web
 from ..settings import RouteSettings
 from ..streams.producer import Producer
 from ..streams.reader import GapReason, Source
-from ..streams.runner import Opening
 from .connection import Connection
 from .handler import Target, maybe_await
 from .hub import Hub
@@ -94,11 +93,13 @@ class Visit:
         """Let the application's end know of *producer*."""
         self.hub.keep(producer)
 
-    async def first(self, producer: Producer | Opening) -> None:
+    async def first(self, opened: asyncio.Future[None] | None) -> None:
         """Wait for the first yield, while the route allows and the client stays."""
         left = self.settings.open_timeout
-        while left > 0 and not producer.opened.done() and self._client_is_there():
-            await asyncio.wait({producer.opened}, timeout=min(left, _LOOK))
+        while left > 0 and opened is not None and self._client_is_there():
+            if opened.done():
+                break
+            await asyncio.wait({opened}, timeout=min(left, _LOOK))
             left -= _LOOK
 
     def _client_is_there(self) -> bool:

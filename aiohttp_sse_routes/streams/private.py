@@ -51,6 +51,21 @@ class PrivateRun:
         owner: Whose it is, as text; None for nobody's.
     """
 
+    __slots__ = (
+        "_on_end",
+        "expired",
+        "feed",
+        "key",
+        "name",
+        "owner",
+        "producer",
+        "reader",
+        "resume",
+        "route",
+        "token",
+        "waiting_since",
+    )
+
     def __init__(
         self,
         iterator: AsyncIterator[Any],

@@ -59,10 +59,30 @@ class Producer:
 
     Attributes:
         on_done: Told of it when its task is done.
-        opened: Done when the first item has been handed over, or with the ending.
+        opened: Done when the first item has been handed over, or with the ending; None
+            from then on, for nobody waits any more.
         ending: How it ended; None while it runs.
         yielded: Whether it has yielded anything, if only what cannot be sent.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_at_wait",
+        "_can_wait",
+        "_emit",
+        "_has_room",
+        "_inside",
+        "_iterator",
+        "_on_end",
+        "_stopping",
+        "_waiter",
+        "ending",
+        "name",
+        "on_done",
+        "opened",
+        "task",
+        "yielded",
+    )
 
     def __init__(
         self,
@@ -80,7 +100,7 @@ class Producer:
         self.name = name
         self.ending: Ending | None = None
         self.on_done: Callable[[Producer], object] | None = None
-        self.opened: asyncio.Future[None] = loop.create_future()
+        self.opened: asyncio.Future[None] | None = loop.create_future()
         self.yielded = False
         self._iterator = iterator
         self._emit = emit
@@ -202,8 +222,9 @@ class Producer:
         return Ending("stopped")
 
     def _open(self) -> None:
-        if not self.opened.done():
-            self.opened.set_result(None)
+        opened, self.opened = self.opened, None
+        if opened is not None and not opened.done():
+            opened.set_result(None)
 
     async def _throw(self, exc: asyncio.CancelledError) -> Any:
         throw = getattr(self._iterator, "athrow", None)
