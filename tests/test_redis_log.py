@@ -118,7 +118,9 @@ async def test_much_is_missed(
     with RedisServer(tmp_path / "r") as server:
         async with Team(server.url, tmp_path) as team:
             one, two = await team.workers(2)
-            await put(one.store, "c0", "begin")
+            begin = await put(one.store, "c0", "begin")
+            for worker in (one, two):
+                await given_all(worker, begin.last)
             with monkeypatch.context() as deaf:
                 deaf.setattr(redis_ear.Ear, "_hear", lambda ear, message: None)
                 done = await asyncio.gather(
