@@ -26,6 +26,12 @@ def _demo(given: argparse.Namespace) -> int:
     return serve(given.host, given.port, given.path, given.follow, given.data)
 
 
+def _client(given: argparse.Namespace) -> int:
+    from .write_client import write_client
+
+    return write_client(given.application, given.out, check=given.check)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m aiohttp_sse_routes",
@@ -74,6 +80,29 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     demo.set_defaults(run=_demo)
+    client = commands.add_parser(
+        "client",
+        help="write an application's JavaScript client to files, for bundlers",
+        description=(
+            "Write what the application serves below its prefix: the client, its "
+            "types, and openapi.json where setup(schema=True) asks for it. The "
+            "application is imported and not started."
+        ),
+    )
+    client.add_argument(
+        "application",
+        metavar="MODULE:APP",
+        help="the application, or a function that returns it",
+    )
+    client.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write to"
+    )
+    client.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 if the files there are others",
+    )
+    client.set_defaults(run=_client)
     return parser
 
 

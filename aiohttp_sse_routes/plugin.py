@@ -12,17 +12,20 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final, Unpack
 
 from aiohttp import web
 from yarl import URL
 
 from .errors import ConfigurationError, NotSetUp, StoreError
+from .event import ServerSentEvent
 from .http.cors import answer_preflights, sign_responses
 from .http.dismissal import Dismissal, owner_text
 from .http.hub import HUB_KEY, Hub, HubSettings
+from .http.multiplex import Multiplex
 from .http.pages import Pages
+from .http.rendering import rendered, rendered_async
 from .http.routes import DEFAULT_TABLE, Found, all_apps, find_routes
 from .logs.memory import MemoryStore
 from .logs.store import Store
@@ -232,6 +235,44 @@ class SSE:
             Dismissal(owner=text, channel=channel, route=route, reconnect=reconnect)
         )
 
+    def render(
+        self,
+        template: str,
+        request_or_app: web.BaseRequest | web.Application,
+        context: Mapping[str, Any],
+        *,
+        event: str | None = None,
+    ) -> ServerSentEvent:
+        """Return an event whose data is a Jinja template of the application's own.
+
+        Args:
+            template: The template's name.
+            request_or_app: The application whose environment it is of, or a request,
+                which has the results of aiohttp-jinja2's context processors too.
+            context: What the template is given.
+            event: The event's name; ``message`` where it is None.
+
+        Raises:
+            ConfigurationError: there is no Jinja environment; or it is one with
+                ``enable_async``, and the template awaits something: then it is for
+                `render_async`.
+            jinja2.TemplateError: the template is not there, or is wrong.
+        """
+        text = rendered(template, request_or_app, self._app, context)
+        return ServerSentEvent(text, event=event)
+
+    async def render_async(
+        self,
+        template: str,
+        request_or_app: web.BaseRequest | web.Application,
+        context: Mapping[str, Any],
+        *,
+        event: str | None = None,
+    ) -> ServerSentEvent:
+        """Return what `render` does, of a template that awaits (``enable_async``)."""
+        text = await rendered_async(template, request_or_app, self._app, context)
+        return ServerSentEvent(text, event=event)
+
     def _check_running(self, what: str) -> None:
         if not self._hub.running:
             raise StoreError(f"{what}: the application does not run")
@@ -289,6 +330,7 @@ def setup(
     client_key: Callable[[web.Request], Any] | None = None,
     max_detached: int = 1000,
     allow_origins: Iterable[str] = (),
+    schema: bool = False,
     shutdown_grace: float = 0.5,
     clock: Clock | None = None,
     **defaults: Unpack[RouteDefaults],
@@ -315,6 +357,8 @@ def setup(
             longest waiting is closed.
         allow_origins: Origins, such as ``https://example.org``, whose pages may read
             the streams, with credentials.
+        schema: Whether the routes are described at ``openapi.json`` beside the
+            client, in OpenAPI 3.2.
         shutdown_grace: Seconds that generators have in all to run their ``finally``
             when the application shuts down.
         clock: Time for heartbeats, resume times and lifetimes; for tests.
@@ -346,11 +390,12 @@ def setup(
     count = len(DEFAULT_TABLE)
 
     hub = Hub(settings)
-    pages = Pages(app, settings)
+    pages = Pages(app, settings, schema=_checked_bool("schema", schema))
     sse = SSE(app, hub, pages)
     app[HUB_KEY] = hub
     app[SSE_KEY] = sse
     pages.mount()
+    multiplex = Multiplex(app, settings)
     if settings.allow_origins:
         sign_responses(app, settings.allow_origins, settings.prefix)
 
@@ -371,7 +416,10 @@ def setup(
         found = find_routes(app)
         pages.open(found)
         if settings.allow_origins:
-            answer_preflights([item.route for item in found], settings.allow_origins)
+            answer_preflights(
+                [*(item.route for item in found), multiplex.route],
+                settings.allow_origins,
+            )
         await hub.open([item.endpoint.target.settings_for(hub) for item in found])
         _report(found, pages)
         yield
@@ -454,6 +502,12 @@ def _checked_prefix(name: str, value: str, *, empty: bool = False) -> str:
         )
     if any(char in value for char in "{}?#\r\n\"'<> "):
         raise ConfigurationError(f"setup: {name}={value!r} must be a plain path")
+    return value
+
+
+def _checked_bool(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"setup: {name}={value!r} must be True or False")
     return value
 
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypedDict
 
 from .errors import ConfigurationError
+from .naming import is_type
 
 Form = Literal["generator", "coroutine", "shared"]
 """What a handler is: an async generator function (one run a client), a coroutine
@@ -64,7 +65,8 @@ class RouteOptions(RouteDefaults, total=False):
     name: str | None
     methods: tuple[str, ...]
     shared: bool
-    events: Mapping[str, type] | None
+    events: Mapping[str, Any] | None
+    share: bool | None
     max_connections: int | None
 
 
@@ -80,7 +82,8 @@ class RouteSettings:
         name: The route's name for ``url_for``, and its function's in the client.
         methods: HTTP methods; HEAD comes with GET by itself.
         shared: One generator for all clients on a path, not one for each.
-        events: Event names by the type of what is yielded.
+        events: The types of what is yielded by the events' names. A class names what
+            is yielded; any other type is for the client's types only.
         guard: Called with the request on every connect, awaited if need be. What it
             raises is the answer; ``False`` is 403.
         recheck: Seconds after which the guard is asked again, and of a channel route
@@ -105,6 +108,9 @@ class RouteSettings:
         on_slow: ``gap``: tell a client that the log has overtaken it, and go on;
             ``disconnect``: end its connection; ``conflate``, of channels: the newest
             event of each ``key``, and a gap where others are lost.
+        share: Whether the generated client has one stream for all tabs of a browser.
+            By default so of shared runs, and of channels (a coroutine function that
+            is annotated to return `Channels`) where the page says who is logged in.
         client: Whether the route is in the generated client.
         control_events: Whether ``sse-`` events are sent.
         max_connections: The most connections to this route; None for no limit.
@@ -113,7 +119,7 @@ class RouteSettings:
     name: str | None = None
     methods: tuple[str, ...] = ("GET",)
     shared: bool = False
-    events: Mapping[str, type] | None = None
+    events: Mapping[str, Any] | None = None
     guard: Callable[[Any], Any] | None = None
     recheck: float | None = None
     owner: Callable[[Any], Any] | None = None
@@ -126,6 +132,7 @@ class RouteSettings:
     lifetime: float | None = None
     open_timeout: float = 0.2
     on_slow: OnSlow = "gap"
+    share: bool | None = None
     client: bool = True
     control_events: bool = True
     max_connections: int | None = None
@@ -239,6 +246,11 @@ def _bool(where: str, value: Any) -> None:
         raise ConfigurationError(f"{where}={value!r} must be True or False")
 
 
+def _optional_bool(where: str, value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigurationError(f"{where}={value!r} must be True, False or None")
+
+
 def _positive_count(where: str, value: Any) -> None:
     check_count(where, value, least=1)
 
@@ -305,15 +317,10 @@ def _events(where: str, value: Any) -> None:
                 f"{where}: {name!r} is reserved: names that begin with 'sse-' are "
                 "control events"
             )
-        if not isinstance(kind, type):
+        if not is_type(kind):
             raise ConfigurationError(
                 f"{where}: {name!r} maps to {kind!r}, which is not a type"
             )
-    if len(set(value.values())) != len(value):
-        raise ConfigurationError(
-            f"{where}: one type has two names, so that the type names no event: yield "
-            "ServerSentEvent(data, event=...) in place of it"
-        )
 
 
 def _name(where: str, value: Any) -> None:
@@ -344,6 +351,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "lifetime": _optional_seconds,
     "open_timeout": check_seconds,
     "on_slow": _on_slow,
+    "share": _optional_bool,
     "client": _bool,
     "control_events": _bool,
     "max_connections": _optional_count,

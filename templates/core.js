@@ -6,8 +6,7 @@
 // page connect, and under Trusted Types. A stream knows of a transport only `open` and
 // `close`; a transport knows bytes, statuses and blocks, and nothing of handlers.
 //
-// It is served without comments and without spaces between tokens (`compact` in
-// `http/client_files.py`); line ends stay, and no template literal has one.
+// What is served is `core.min.js`, which `tests/browser/build.js` makes of it.
 
 /**
  * @typedef {"http" | "content-type" | "network" | "timeout" | "stalled" | "too-large"
@@ -32,7 +31,7 @@
  * @property {State} state
  * @property {number} attempt Tries since the last healthy connection.
  * @property {number | null} retryInMs
- * @property {string} via
+ * @property {"direct" | "mux" | "worker"} via
  * @property {number} since
  * @property {SseError | null} error
  *
@@ -62,6 +61,9 @@
  * @property {(error: SseError) => boolean} [shouldRetry]
  * @property {typeof globalThis.fetch} [fetch]
  * @property {(raw: string, type: string) => unknown} [parse]
+ * @property {"auto" | "off"} [share] "off": a connection of the stream's own.
+ * @property {string} [session] Who is logged in: tabs of one share channels.
+ * @property {"session"} [persist] A reloaded page gets its run from the start.
  *
  * @typedef {{signal?: AbortSignal, once?: boolean}} Subscription
  * @typedef {() => void} Unsubscribe
@@ -72,27 +74,36 @@
  * @property {string | null} id Null where it had no `id` line: the place stays.
  * @property {boolean} json
  *
- * @typedef {(what: "open" | "bytes" | "retry" | "block" | "final" | "end",
- *   value?: any) => void} Sink What a transport tells: the headers, that bytes came, the
- *   `retry`, a block, that there is no more, the end and its error.
+ * @typedef {Options & {tap?: (block: Block, lastEventId: string) => void}} AllOptions `tap`
+ *   takes every block: then no events are made of them.
+ *
+ * @typedef {(what: "open" | "bytes" | "retry" | "stream" | "block" | "state" | "final"
+ *   | "end", value?: any, luck?: number) => void} Sink What a transport tells: the
+ *   headers, that bytes came, the `retry`, whose the next blocks are, a block, what state
+ *   a shared connection is in, that there is no more, the end and its error. Those that
+ *   lose one connection together have the same `luck`, and come back together.
  *
  * @typedef {Options & {url: string, lastEventId: string, attempt: number,
  *   error: SseError | null}} Attempt
  *
  * @typedef {object} Transport
- * @property {string} via
+ * @property {"direct" | "mux" | "worker"} via
+ * @property {() => boolean} [isLone] Of one that may share a connection: whether it has
+ *   one of its own though there is a shared one now.
  * @property {(attempt: Attempt, sink: Sink) => void} open
  * @property {() => void} close
  *
  * @typedef {object} Hooks What the page does to a stream.
  * @property {object} owner
- * @property {(spreadMs: number) => void} wake
+ * @property {(spreadMs: number, who?: "sharing") => void} wake
  * @property {() => void} suspend
  * @property {() => void} leave
  * @property {(event: SecurityPolicyViolationEvent) => void} refuse
  * @property {() => void} close
  *
- * @typedef {[path: string, method: string, heartbeatMs: number, hello: boolean]} Route
+ * @typedef {[path: string, method: string, heartbeatMs: number, hello: boolean,
+ *   share?: number]} Route `share`: 0 for a connection of its own, 1 for one with the
+ *   others of the tab, 2 for one with those of all tabs, 3 if these say whose they are.
  */
 
 class SseError extends Error {
@@ -183,6 +194,7 @@ function createParser(sink, maxChars) {
     if (name === "event") block.type = value;
     if (name === "id" && !value.includes("\0")) block.id = value;
     if (name === "retry" && /^\d+$/.test(value)) sink("retry", +value);
+    if (name === "stream") sink("stream", value);
     if (name === "json") block.json = true;
   }
 
@@ -221,17 +233,33 @@ const LONGEST_TIMER = 2 ** 31 - 1;
  * @param {number} baseMs The server's `retry`, else ours.
  * @param {number} leastMs What the server said to wait at least.
  * @param {Backoff} backoff
+ * @param {number} [luck] From 0 to 1.
  */
-function backoffMs(attempt, baseMs, leastMs, { maxMs, factor, jitter }) {
+function backoffMs(attempt, baseMs, leastMs, { maxMs, factor, jitter }, luck = Math.random()) {
   const full = Math.min(maxMs, Math.max(100, baseMs) * factor ** attempt);
-  const spread = attempt ? 1 - jitter * Math.random() : Math.random();
-  return Math.max(100, full * spread, leastMs * (1 + Math.random() / 4));
+  return Math.max(100, full * (attempt ? 1 - jitter * luck : luck), leastMs * (1 + luck / 4));
 }
 
 /** @param {string} value Seconds or an HTTP date (RFC 9110, 10.2.3). */
 function retryAfterMs(value) {
   const ms = Number(value) * 1000 || Date.parse(value) - Date.now();
   return ms > 0 ? ms : null;
+}
+
+/**
+ * What an answer that is no stream comes to.
+ * @param {number} status
+ * @param {string} type
+ * @param {string} retryAfter
+ * @param {string} body
+ */
+function refusal(status, type, retryAfter, body) {
+  return new SseError(status === 200 ? "content-type" : "http", `${status} ${type}`, {
+    status,
+    retryable: /^(408|425|429|50[0234]|52\d)$/.test(`${status}`),
+    retryAfterMs: retryAfterMs(retryAfter),
+    body: body.slice(0, 4096),
+  });
 }
 
 /**
@@ -277,12 +305,7 @@ async function follow(attempt, sink, signal) {
   if (status !== 200 || !/^text\/event-stream *([;,]|$)/i.test(type)) {
     let body = "";
     await readText(response, (text) => (body += text).length < 4096);
-    throw new SseError(status === 200 ? "content-type" : "http", `${status} ${type}`, {
-      status,
-      retryable: /^(408|425|429|50[0234]|52\d)$/.test(`${status}`),
-      retryAfterMs: retryAfterMs(response.headers.get("Retry-After") ?? ""),
-      body: body.slice(0, 4096),
-    });
+    throw refusal(status, type, response.headers.get("Retry-After") ?? "", body);
   }
   sink("open", response.headers);
   const parse = createParser(sink, maxEventChars);
@@ -298,7 +321,7 @@ async function follow(attempt, sink, signal) {
  * @returns {Transport}
  */
 function createFetchTransport() {
-  /** @type {AbortController} */
+  /** @type {AbortController | undefined} */
   let abort;
   return {
     via: "direct",
@@ -315,7 +338,7 @@ function createFetchTransport() {
         );
     },
     // It also ends an answer that was refused before all of it was read.
-    close: () => abort.abort(),
+    close: () => abort?.abort(),
   };
 }
 
@@ -563,6 +586,7 @@ function watchPage() {
   listen(globalThis, "beforeunload", (stream) => stream.leave());
   listen(document, "visibilitychange", (stream) => document.hidden || stream.wake(0));
   listen(document, "resume", (stream) => stream.wake(0));
+  listen(document, "freeze", (stream) => stream.suspend());
   listen(document, "securitypolicyviolation", (stream, event) => stream.refuse(event));
   return streams;
 }
@@ -570,16 +594,37 @@ function watchPage() {
 const page = watchPage();
 
 /**
+ * Of a private run the next page asks the start: number 0 behind its token. Taken once,
+ * for a tab that is duplicated has a copy, and a run has one client.
+ * @param {string} url
+ * @param {string} [id] What is to be remembered.
+ */
+function recall(url, id) {
+  const key = "sse " + url;
+  try {
+    const kept = sessionStorage.getItem(key) ?? "";
+    sessionStorage.removeItem(key);
+    const [start] = /^sse1\.r\.[^.]*\./.exec(id ?? "") ?? [];
+    if (start) sessionStorage.setItem(key, start + 0);
+    return kept;
+  } catch {
+    // Some browsers refuse storage, by an error.
+    return "";
+  }
+}
+
+/**
  * One stream, over any number of connections.
  * @param {string} url
  * @param {Route} route
- * @param {Options} options
+ * @param {AllOptions} options
  * @param {Transport} transport
  * @param {object} owner
  * @param {(cursor: string) => void} release Tells the server that nobody comes back.
  */
 function createStream(url, [, method, heartbeatMs, hello], options, transport, owner, release) {
   const { signal, stallTimeoutMs, connectTimeoutMs = 10000, backoff, shouldRetry } = options;
+  const { persist, tap } = options;
   /** @type {Backoff} */
   const bounds = Object.assign({}, BACKOFF, backoff);
   const request = { method, ...options, url };
@@ -590,7 +635,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   // Who does not wait for it must not hear of an unhandled rejection.
   opened.promise.catch(() => {});
 
-  let { lastEventId = "" } = options;
+  let { lastEventId = persist ? recall(url) : "" } = options;
   let attempt = 0;
   let retryMs = bounds.initialMs;
   let leastMs = 0;
@@ -642,25 +687,26 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     sink = null;
   }
 
-  function connect() {
+  /** @param {boolean} [quiet] Without a word: it is open, and goes on elsewhere. */
+  function connect(quiet) {
     drop();
     leastMs = openedAt = 0;
     greeted = suspended = false;
     /** @type {Sink} */
-    const mine = (what, value) => {
+    const mine = (what, value, luck) => {
       // Nothing is heard of a connection that was dropped, not even what was parsed.
-      if (sink === mine) hears[what](value);
+      if (sink === mine) hears[what]?.(value, luck);
     };
     sink = mine;
     // Longer with each try: on a slow network a fixed one would never let it through.
     const limit = connectTimeoutMs * Math.min(attempt + 1, 3);
     after(limit, () => fail("timeout", `not open in ${limit} ms`));
     transport.open({ ...request, lastEventId, attempt, error: info.error }, mine);
-    become("connecting");
+    if (!quiet) become("connecting");
   }
 
   function open() {
-    if (info.state === "open") return;
+    if (info.state === "open" && info.via === transport.via) return;
     openedAt = heardAt = Date.now();
     reauthorised = false;
     watch();
@@ -669,6 +715,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   }
 
   // What a connection tells.
+  /** @type {Record<string, (value: any, luck?: number) => void>} */
   const hears = {
     /** @param {Headers} headers */
     open(headers) {
@@ -688,14 +735,18 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
       if (greeted) leastMs = ms;
     },
     /** @param {Block} block */
-    block({ type, data: raw, id, json }) {
+    block(block) {
+      const { type, data: raw, id, json } = block;
       lastEventId = id ?? lastEventId;
+      const isControl = type.startsWith("sse-");
+      if (raw !== null && (!isControl || type === "sse-hello")) open();
+      tap?.(block, lastEventId);
       if (raw === null) return;
       /** @type {any} */
       let data = raw;
       try {
-        if (type.startsWith("sse-")) return controls[type]?.(JSON.parse(raw), id);
-        open();
+        if (isControl) return controls[type]?.(JSON.parse(raw), id);
+        if (tap) return;
         if (options.parse) data = options.parse(raw, type);
         else if (json) data = JSON.parse(raw);
       } catch (cause) {
@@ -703,6 +754,13 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
         return emit(ERROR, new SseError("decode", "an event cannot be parsed", { event, cause }));
       }
       audience.deliver({ type, data, id, lastEventId, raw, replayed });
+    },
+    // Who shares a connection with other tabs waits as that does.
+    state({ state, attempt: tries, retryInMs, error }) {
+      clearTimeout(timer);
+      if (state === info.state && tries === attempt) return;
+      attempt = tries;
+      become(state, error, retryInMs);
     },
     final: () => finish("done"),
     end: lose,
@@ -715,7 +773,6 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
       greeted = true;
       replayed = replay === true;
       if (heartbeat >= 0) heartbeatMs = heartbeat * 1000;
-      open();
       watch();
     },
     "sse-gap": ({ reason, after = null }, id) => tellGap({ reason, after, id }),
@@ -745,7 +802,8 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   function watch(graceMs) {
     const own = heartbeatMs && 2 * heartbeatMs + 10000;
     const limit = stallTimeoutMs === undefined ? own : stallTimeoutMs;
-    if (!limit) return clearTimeout(timer);
+    // A worker is watched by who speaks with it, and watches in its turn.
+    if (!limit || transport.via === "worker") return clearTimeout(timer);
     const wait = graceMs ?? Math.min(limit, heardAt + limit - Date.now());
     const due = Date.now() + wait;
     after(wait, () => {
@@ -756,16 +814,16 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     });
   }
 
-  /** @param {SseError | null} error */
-  function lose(error) {
+  /** @param {SseError | null} error @param {number} [luck] */
+  function lose(error, luck) {
     drop();
     // Leaving a page breaks its connections before it says so: wait for that.
-    if (error) after(50, () => recover(error));
-    else recover(null);
+    if (error) after(50, () => recover(error, luck));
+    else recover(null, luck);
   }
 
-  /** @param {SseError | null} error */
-  function recover(error) {
+  /** @param {SseError | null} error @param {number} [luck] */
+  function recover(error, luck) {
     if (error?.status === 401 && !reauthorised && typeof options.headers === "function") {
       reauthorised = true;
       note("connecting", error);
@@ -773,7 +831,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     }
     if (openedAt && Date.now() >= openedAt + bounds.resetAfterMs) attempt = 0;
     const least = Math.max(leastMs, error?.retryAfterMs ?? 0);
-    let delay = backoffMs(attempt, retryMs, least, bounds);
+    let delay = backoffMs(attempt, retryMs, least, bounds, luck);
     if (error?.kind === "stalled") delay = 0;
     // Not for ever: what a browser takes for offline may be a host without a network.
     if (globalThis.navigator?.onLine === false) delay = Math.max(delay, bounds.maxMs);
@@ -821,19 +879,23 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   const hooks = {
     owner,
     close,
-    wake(spreadMs) {
+    wake(spreadMs, who) {
+      if (who && !transport.isLone) return;
       const now = Date.now();
       const { state } = info;
       // The machine has slept, or iOS has cut the connection without a word.
       const isSilent = heartbeatMs && now > heardAt + heartbeatMs + 3000;
       const isDue = suspended || (state === "waiting" && now >= notBefore);
       if (isDue || (state === "open" && isSilent)) after(Math.random() * spreadMs, connect);
+      // Not before it has a place to go on from.
+      else if (greeted && transport.isLone?.()) connect(true);
     },
     // Without a word to the handlers, for the page is being left.
     suspend() {
       drop();
       suspended = true;
       note("waiting");
+      if (persist) recall(url, lastEventId);
     },
     leave() {
       leavingAt = Date.now();
@@ -927,42 +989,154 @@ function baseOf(script, prefix) {
 }
 
 /**
+ * The browser's own class over our streams. Control events are events here, as there.
+ * @param {(url: string, options: AllOptions) => any} open
+ */
+function createEventSource(open) {
+  class EventSource extends EventTarget {
+    #stream;
+    #off;
+
+    /** @param {string | URL} url @param {Options & {withCredentials?: boolean}} [init] */
+    constructor(url, { withCredentials = false, ...options } = {}) {
+      super();
+      const { href, origin } = new URL(url, globalThis.document?.baseURI);
+      const self = /** @type {any} */ (this);
+      for (const type of ["open", "message", "error"]) {
+        self["on" + type] = null;
+        this.addEventListener(type, (event) => self["on" + type]?.call?.(this, event));
+      }
+      this.withCredentials = withCredentials;
+      const stream = (this.#stream = open(href, {
+        credentials: withCredentials ? "include" : "same-origin",
+        ...options,
+        tap: ({ type, data }, lastEventId) => {
+          const event = { data, lastEventId, origin };
+          if (data !== null) this.dispatchEvent(new MessageEvent(type, event));
+        },
+      }));
+      this.url = stream.url;
+      this.#off = stream.onState((/** @type {StateInfo} */ { state }) => {
+        if (state !== "connecting")
+          this.dispatchEvent(new Event(state === "open" ? state : "error"));
+      });
+    }
+
+    get readyState() {
+      /** @type {State} */
+      const state = this.#stream.info.state;
+      return { connecting: 0, waiting: 0, open: 1, closed: 2 }[state];
+    }
+
+    close() {
+      this.#off();
+      this.#stream.close();
+    }
+  }
+  for (const target of [EventSource, EventSource.prototype]) {
+    Object.assign(target, { CONNECTING: 0, OPEN: 1, CLOSED: 2 });
+  }
+  return EventSource;
+}
+
+/**
  * @param {Record<string, Route>} routes
  * @param {string} prefix Where the script and the endpoints of its own are.
  * @param {string} script
  * @param {string | URL} [base] Where the application is, if not where the script is from.
  * @param {Options} [defaults]
+ * @param {string} [hub] The file of the hub; none, and nothing is shared.
  */
-function createClient(routes, prefix, script, base, defaults) {
+function createClient(routes, prefix, script, base, defaults, hub) {
   const root = (base ? new URL(base, script).href : baseOf(script, prefix)).replace(/\/+$/, "");
+  const folder = root + prefix;
   const settings = { ...defaults };
+  // What the hub, once it is there, makes transports with.
+  /** @type {Promise<((url: string, share: number, heartbeatMs: number, options: Options) =>
+   *   Transport | null) | null> | undefined} */
+  let attached;
+  /** @type {ReturnType<typeof createEventSource> | undefined} */
+  let eventSource;
 
-  /** @param {string} url @param {Route} route @param {Options} [options] */
+  const streams = () => [...page].filter(({ owner }) => owner === client);
+  const wakeSharing = () => streams().forEach((stream) => stream.wake(0, "sharing"));
+
+  /**
+   * A connection of its own until there are several streams, and the hub's from then on.
+   * @param {string} url
+   * @param {Route} route
+   * @param {Options} options
+   * @returns {Transport}
+   */
+  function createSharedTransport(url, [, , heartbeatMs, , most = 0], options) {
+    const share = most > 2 && !options.session ? 1 : most;
+    let inner = createFetchTransport();
+    let turn = 0;
+    let isAttached = false;
+    return {
+      get via() {
+        return inner.via;
+      },
+      isLone: () => !isAttached && !!attached,
+      async open(attempt, sink) {
+        const mine = ++turn;
+        if (!isAttached && (attached || share > 1 || streams().length > 1)) {
+          // Another version of it, as in a rolling deploy, may not understand.
+          attached ??= import(/* webpackIgnore: true */ /* @vite-ignore */ `${folder}/${hub}`)
+            .then((module) => module.attach(root, folder, hub, SseError, wakeSharing))
+            .catch(() => null);
+          const attach = await attached;
+          if (mine !== turn) return;
+          isAttached = true;
+          inner = attach?.(url, share, heartbeatMs, options) ?? inner;
+        }
+        inner.open(attempt, sink);
+      },
+      close() {
+        turn++;
+        inner.close();
+      },
+    };
+  }
+
+  /** @param {string} url @param {Route} route @param {AllOptions} [options] */
   function start(url, route, options) {
     const all = { ...settings, ...options };
-    const { fetch = globalThis.fetch, credentials, lastEventId = "" } = all;
+    const { fetch = globalThis.fetch, credentials, lastEventId = "", share } = all;
     if (/[\0\r\n]/.test(lastEventId)) throw new TypeError("lastEventId has a line end");
-    return createStream(url, route, all, createFetchTransport(), client, (body) => {
+    // Over HTTP/2 and 3 streams share a connection by themselves.
+    const [entry] = globalThis.performance?.getEntriesByName(script) ?? [];
+    const { nextHopProtocol } = /** @type {any} */ (entry ?? {});
+    const mayShare = hub && route[4] && share !== "off" && !/^h[23]/.test(nextHopProtocol);
+    const transport = mayShare && url.startsWith(globalThis.location?.origin + "/")
+      ? createSharedTransport(url, route, all)
+      : createFetchTransport();
+    return createStream(url, route, all, transport, client, (body) => {
       // Only a private run has something to end, and only the server that made it can.
       if (!/^sse1\.r\..*\d$/.test(body) || !url.startsWith(root + "/")) return;
       const request = { method: "POST", body, credentials, keepalive: true };
-      fetch(root + prefix + "/close", request).catch(() => {});
+      fetch(folder + "/close", request).catch(() => {});
     });
+  }
+
+  /** @param {string} path @param {AllOptions} [options] */
+  function open(path, options) {
+    const href = /^[a-z][\w+.-]*:/i.test(path) ? path : root + path.replace(/^\/?/, "/");
+    return start(withQuery(href, options?.query), [path, "GET", 0, false], options);
   }
 
   /** @type {Record<string, any>} */
   const client = {
-    /** @param {string} path @param {Options} [options] */
-    open(path, options) {
-      const href = /^[a-z][\w+.-]*:/i.test(path) ? path : root + path.replace(/^\/?/, "/");
-      return start(withQuery(href, options?.query), [path, "GET", 0, false], options);
-    },
+    open,
     /** @param {Options} options */
     configure(options) {
       Object.assign(settings, options);
     },
     closeAll() {
-      for (const stream of [...page]) if (stream.owner === client) stream.close();
+      streams().forEach((stream) => stream.close());
+    },
+    get EventSource() {
+      return (eventSource ??= createEventSource(open));
     },
   };
 
@@ -974,8 +1148,8 @@ function createClient(routes, prefix, script, base, defaults) {
       return withQuery(root + filled, { ...rest, ...query });
     };
     /** @param {any} [params] @param {Options} [options] */
-    const open = (params, options) => start(url(params, options?.query), route, options);
-    client[name] = Object.assign(open, { url, meta: { path, method, heartbeatMs } });
+    const openRoute = (params, options) => start(url(params, options?.query), route, options);
+    client[name] = Object.assign(openRoute, { url, meta: { path, method, heartbeatMs } });
   }
   return client;
 }

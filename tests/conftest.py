@@ -18,12 +18,22 @@ from aiohttp import ClientSession, ClientTimeout, web
 from aiohttp_sse_routes.streams import debts, delivery, feed
 from aiohttp_sse_routes.testing import SettableClock
 
+from .browser.fixtures import browser, source, tab
+from .browser.fixtures import serve as place
 from .helpers import Served, no_generators_left, no_tasks_left
 from .lifecycle import Run, Site
 from .stores import contract_redis, make_store, stores
 
-# Fixtures of the tests of what every store promises.
-__all__ = ("contract_redis", "make_store", "stores")
+# Fixtures of the tests with browsers, and of those of what every store promises.
+__all__ = (
+    "browser",
+    "contract_redis",
+    "make_store",
+    "place",
+    "source",
+    "stores",
+    "tab",
+)
 
 
 @pytest.fixture(params=[False, True], ids=["default", "cancelling"])

@@ -11,32 +11,40 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import jinja2
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
+from aiohttp_sse_routes import SSERouteTableDef
 from aiohttp_sse_routes.errors import ConfigurationError
 from aiohttp_sse_routes.http.client_files import (
     ClientFiles,
     ClientRoute,
-    compact,
     js_name,
     own_patterns,
     render,
     script_tag,
+    session_name,
 )
 
-ROOT = Path(__file__).parents[1]
-CORE = ROOT / "templates" / "core.js"
+from .helpers import Served, app_of
 
-# What the tests in tests/js take from the core itself.
-INTERNALS = "BACKOFF, backoffMs, createClient, createParser, retryAfterMs"
+ROOT = Path(__file__).parents[1]
+
+TEMPLATES = ROOT / "templates"
+BROWSER = ROOT / "tests" / "browser"
+BUILD = BROWSER / "build.js"
+
+# What the tests in tests/js take from the core's source, which is served under short
+# names.
+INTERNALS = "BACKOFF, backoffMs, createParser, retryAfterMs"
 
 ROUTES = (
     ClientRoute("room", "/rooms/{room}", ("GET",), 15.0),
-    ClientRoute("clock", "/clock", ("GET",), 15.0),
+    ClientRoute("clock", "/clock", ("GET",), 15.0, share=2),
     ClientRoute("files", "/files/{path}", ("GET",), 15.0, slashes=("path",)),
     ClientRoute("ask", "/ask", ("HEAD", "POST"), 15.0),
     ClientRoute("plain", "/plain", ("GET",), 0.5, hello=False),
@@ -77,8 +85,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "_sse").mkdir()
     (top / "_sse" / "client.mjs").write_text(files.module)
     (top / "_sse" / "client.global.js").write_text(files.classic)
-    core = compact(CORE.read_text())
-    (top / "core.mjs").write_text(f"{core}\nexport {{ {INTERNALS} }};\n")
+    core = (TEMPLATES / "core.min.js").read_text()
+    (top / "core.mjs").write_text(f"{core}\nexport {{ createClient, SseError }};\n")
+    source = (TEMPLATES / "core.js").read_text()
+    (top / "internals.mjs").write_text(f"{source}\nexport {{ {INTERNALS} }};\n")
+    source += (TEMPLATES / "hub.js").read_text()
+    (top / "hub.mjs").write_text(f"{source}\nexport {{ createMux, refusal }};\n")
     return top
 
 
@@ -98,11 +110,51 @@ def test_behaviour(folder: Path) -> None:
     node("--test", *tests, folder=folder)
 
 
+needs_modules = pytest.mark.skipif(
+    not (BROWSER / "node_modules" / "terser").is_dir(),
+    reason="the tools that check and build the client are not there (make node)",
+)
+
+
+@needs_node
+@needs_modules
+@pytest.mark.timeout(120)
+def test_lint() -> None:
+    """The sources of the client are right by eslint and by tsc, in its strict mode."""
+    node(BROWSER / "lint.js", folder=BROWSER)
+
+
+@needs_node
+@needs_modules
+@pytest.mark.timeout(120)
+def test_built(tmp_path: Path) -> None:
+    """What is served was made of the sources as they are now."""
+    node(BUILD, tmp_path, folder=tmp_path)
+    for name in ("core.min.js", "hub.min.js"):
+        assert (tmp_path / name).read_text() == (TEMPLATES / name).read_text()
+
+
 @pytest.mark.parametrize("kind", ["module", "classic"])
 def test_size(kind: str) -> None:
-    """What is the same for everybody is at most 6 KB on the wire."""
+    """What is the same for everybody is at most 6 KB on the wire, the hub apart."""
     text: str = getattr(render((), prefix="/_sse"), kind)
     assert len(gzip.compress(text.encode(), compresslevel=6)) <= 6 * 1024
+
+
+async def test_size_as_served(serve: Callable[..., Awaitable[Served]]) -> None:
+    """With a route it is, too, as it goes over the wire, under either address."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/rooms/{room}")
+    async def room(request: web.Request) -> AsyncIterator[int]:
+        yield 1
+
+    served = await serve(app_of(table))
+    async with ClientSession(auto_decompress=False) as session:
+        for name in ("client.js", "client.global.js"):
+            async with session.get(f"{served.base}/_sse/{name}") as response:
+                assert "gzip" == response.headers["Content-Encoding"]
+                assert len(await response.read()) <= 6 * 1024
 
 
 @pytest.mark.parametrize("kind", ["module", "classic"])
@@ -120,17 +172,17 @@ def test_silent() -> None:
 
 
 def test_table() -> None:
-    """A row has the path, the method, the heartbeat in ms and whether there is a hello.
+    """A row has path, method, heartbeat in ms, whether a hello comes, and the sharing.
 
     A parameter that may hold slashes is marked.
     """
     assert {
-        "room": ["/rooms/{room}", "GET", 15000, True],
-        "clock": ["/clock", "GET", 15000, True],
-        "files": ["/files/{path*}", "GET", 15000, True],
-        "ask": ["/ask", "POST", 15000, True],
-        "plain": ["/plain", "GET", 500, False],
-        "delete": ["/delete", "GET", 15000, True],
+        "room": ["/rooms/{room}", "GET", 15000, True, 0],
+        "clock": ["/clock", "GET", 15000, True, 2],
+        "files": ["/files/{path*}", "GET", 15000, True, 0],
+        "ask": ["/ask", "POST", 15000, True, 0],
+        "plain": ["/plain", "GET", 500, False, 0],
+        "delete": ["/delete", "GET", 15000, True, 0],
     } == table(render(ROUTES, prefix="/_sse"))
 
 
@@ -141,7 +193,7 @@ def test_escaping() -> None:
         [ClientRoute("room", nasty, ("GET",), 15.0, doc=f"*/ DOC {nasty}")],
         prefix=nasty,
     )
-    for text in (files.module, files.classic):
+    for text in (files.module, files.classic, files.hub):
         assert "</script" not in text.lower()
         assert "<!--" not in text
         assert "\u2028" not in text
@@ -240,36 +292,6 @@ def test_own_patterns(path: str, expected: tuple[str, ...]) -> None:
     assert expected == own_patterns(resource.get_info()["pattern"].pattern)
 
 
-def test_compact() -> None:
-    """Comments and spaces between tokens go, what is in literals stays."""
-    assert (
-        'let a="// no  comment",b=`/* ${ a } */`;let c=a / 2;\nreturn typeof x;'
-        == compact(
-            "/** A\n * comment. */\n"
-            '  const a = "// no  comment", b = `/* ${ a } */`; // another\n\n'
-            "  let c = a / 2;\n"
-            "  return typeof   x;"
-        ).replace("a/2;", "a / 2;\n")
-    )
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ('f(/a  b\\/[/ "]/g, x)', 'f(/a  b\\/[/ "]/g,x)'),
-        ("x = / +/;", "x=/ +/;"),
-        ("x = y / 2; z = ' / '", "x=y/2;z=' / '"),
-        ("a + +b - -c + d", "a+ +b- -c+d"),
-        ("let x = a\nlet y", "let x=a\nlet y"),
-        ("{\n  a,\n  b\n}\n", "{a,b\n}"),
-        ("s = 'it\\'s' + \"\\\"\"", "s='it\\'s'+\"\\\"\""),
-    ],
-)
-def test_compact_tokens(source: str, expected: str) -> None:
-    """A space or a line end goes only where nothing changes without it."""
-    assert expected == compact(source)
-
-
 def test_script_tag() -> None:
     """The tag has the address and, where there is one, the nonce, escaped as HTML."""
     assert '<script src="/_sse/client.global-0.js"></script>' == script_tag(
@@ -279,6 +301,17 @@ def test_script_tag() -> None:
         '<script src="/?a=1&amp;b=%22&#34;&gt;" nonce="n&#39;1"></script>'
         == script_tag('/?a=1&b=%22">', "n'1")
     )
+
+
+def test_script_tag_with_a_session() -> None:
+    """Who is logged in is told apart in the tag, and not told."""
+    names = [session_name(session) for session in ("ann", "bob", 7, "7", 0)]
+    assert names[2] == names[3]
+    assert 4 == len(set(names))
+    assert None is session_name(None) is session_name("")
+    tag = script_tag("/x.js", "n", names[0])
+    assert f'<script src="/x.js" nonce="n" data-session="{names[0]}"></script>' == tag
+    assert "ann" not in tag
 
 
 def test_overridden() -> None:
@@ -291,7 +324,7 @@ def test_overridden() -> None:
         }
     )
     files = render(ROUTES[:1], prefix="/_sse", loader=loader)
-    assert '// {"room": ["/rooms/{room}", "GET", 15000, true]} /_sse' == files.module
+    assert '// {"room": ["/rooms/{room}", "GET", 15000, true, 0]} /_sse' == files.module
     assert render(ROUTES[:1], prefix="/_sse").classic == files.classic
     assert '<script defer src="/&lt;"></script>' == script_tag("/<", loader=loader)
 

@@ -268,6 +268,24 @@ async def test_page_eventsource(start: Start) -> None:
         assert value(event)["load"] >= 0
 
 
+async def test_htmx(start: Start, tmp_path: Path) -> None:
+    """The list is in the page, and what is added to it comes as HTML, escaped.
+
+    That htmx shows it is tested in a browser.
+    """
+    _, served = await start("htmx.py", tmp_path)
+    status, page = await served.get("/")
+    assert (200, True) == (status, b"<li>salt &amp; pepper</li>" in page)
+    connect = re.search(r'sse-connect="([^"]+)"', page.decode())
+    assert connect is not None
+    url = served.base + "/todos"
+    async with served.session.post(url, data={"text": "a < b"}) as response:
+        assert response.status == 204
+    async with served.stream(connect[1]) as stream:
+        event = await stream.next()
+        assert (event.type, event.data) == ("todo", "<li>a &lt; b</li>")
+
+
 async def test_behind_prefix(start: Start) -> None:
     """Every URL in the page, and the stream, is right through a proxy's prefix."""
     program, served = await start("behind_prefix.py")

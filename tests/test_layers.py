@@ -30,7 +30,11 @@ class Row(NamedTuple):
 
 WEB = frozenset({"aiohttp", "aiohttp_jinja2", "aiohttp_sse", "jinja2"})
 ROWS = (
-    Row("words", frozenset({"_requirements", "errors", "settings", "templates"}), WEB),
+    Row(
+        "words",
+        frozenset({"_requirements", "errors", "naming", "settings", "templates"}),
+        WEB,
+    ),
     Row(
         "pure",
         frozenset({"cursor", "decoder", "event", "serialize", "wire"}),
@@ -38,10 +42,22 @@ ROWS = (
     ),
     Row("logs", frozenset({"logs"}), WEB),
     Row("streams", frozenset({"streams"}), WEB),
+    Row("schema", frozenset({"schema"}), WEB | {"asyncio"}),
     Row("http", frozenset({"http"})),
     Row(
         "glue",
-        frozenset({"", "__main__", "client", "demo", "plugin", "publisher", "testing"}),
+        frozenset(
+            {
+                "",
+                "__main__",
+                "client",
+                "demo",
+                "plugin",
+                "publisher",
+                "testing",
+                "write_client",
+            }
+        ),
     ),
 )
 

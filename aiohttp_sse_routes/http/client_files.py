@@ -1,5 +1,8 @@
 """The generated JavaScript client, as text: the route table round a static core.
 
+The core and the hub are rendered as ``core.min.js`` and ``hub.min.js``, which
+``tests/browser/build.js`` makes of ``core.js`` and ``hub.js``.
+
 Law: values in, text out; no I/O but reading templates, nothing of aiohttp. A value
 reaches JavaScript through ``tojson`` only and HTML through autoescape only, and what
 is rendered depends on nothing but the routes, the prefix and the templates, so that
@@ -15,11 +18,12 @@ from __future__ import annotations
 __all__ = (
     "ClientFiles",
     "ClientRoute",
-    "compact",
     "js_name",
     "own_patterns",
     "render",
+    "render_file",
     "script_tag",
+    "session_name",
 )
 
 import functools
@@ -40,23 +44,13 @@ _FOLDER: Final = "sse_routes"
 # call the route.
 _TAKEN: Final = frozenset(
     """
-    close closeAll configure constructor hasOwnProperty isPrototypeOf open
+    EventSource close closeAll configure constructor hasOwnProperty isPrototypeOf open
     propertyIsEnumerable prototype then toJSON toLocaleString toString valueOf
     """.split()  # noqa: SIM905 -- a table of words
 )
 
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<comment> //[^\n]* | /\*.*?\*/ )
-    | (?P<literal> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | `(?:\\.|[^`\\])*`
-                 | (?: (?<=[(!]) | (?<=[=:?,&|][ ]) )        # not a division
-                   /(?: \\. | \[(?:\\.|[^\]\\])*\] | [^/\\\[\n] )+/ )
-    | (?P<space> \s+ )
-    | (?P<other> [\w$]+ | . )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-_APART: Final = re.compile(r"[\w$]{2} | \+\+ | -- | [^{(\[,;]\n", re.VERBOSE)
+# So that a build is told from a hash at sight.
+_LETTERS: Final = str.maketrans("0123456789", "ghijklmnop")
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _OWN_PATTERN: Final = re.compile(r"\(\?P<(\w+)>(?!\[\^\{\}/\]\+\))")
 
@@ -77,6 +71,8 @@ class ClientRoute:
             ``control_events=False``), it counts as open at its headers.
         slashes: The parameters that have a regular expression of their own: slashes
             in their values stay as they are, and they may be empty.
+        share: What its streams share, as `sharing_of` says: 0 nothing, 1 a connection
+            with others of the tab, 2 and 3 with all tabs.
     """
 
     name: str
@@ -86,6 +82,7 @@ class ClientRoute:
     doc: str = ""
     hello: bool = True
     slashes: tuple[str, ...] = ()
+    share: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +92,18 @@ class ClientFiles:
     Attributes:
         module: ``client.js``, an ES module: `sse` by default, `createSse`, `SseError`.
         classic: ``client.global.js``, a classic script that sets ``window.sse``.
-        hash: 16 hexadecimal digits, different as soon as one of the two is.
+        hub: ``hub-BUILD.js``, by which streams share a connection: a module, and the
+            script of a SharedWorker.
+        hash: 16 hexadecimal digits, different as soon as one of the two clients is.
+        build: 16 letters, different as soon as the hub or a route is: pages of two
+            builds have nothing in common.
     """
 
     module: str
     classic: str
+    hub: str
     hash: str
+    build: str
 
 
 def js_name(name: str) -> str:
@@ -137,34 +140,6 @@ def own_patterns(pattern: str) -> tuple[str, ...]:
     return tuple(_OWN_PATTERN.findall(pattern))
 
 
-def compact(source: str) -> str:
-    """Return JavaScript without comments and without spaces that separate nothing.
-
-    A line end goes only where a statement cannot end, or has ended with a semicolon. A
-    semicolon goes before a brace, and ``const``, which is for who reads the source, is
-    ``let``: one word for both compresses better. It is for the core, whose style it
-    knows: a regular expression stands behind ``(``, ``!`` or an operator and one space,
-    templates do not nest, no loop has an empty statement and no name is ``const``.
-    """
-    parts = [""]
-    gap = ""
-    for match in _TOKEN.finditer(source):
-        word = match.group()
-        if match.lastgroup == "comment":
-            continue
-        if match.lastgroup == "space":
-            gap = "\n" if "\n" in gap + word else " "
-            continue
-        last = parts[-1][-1:]
-        if gap and _APART.fullmatch(last + (word[0] if gap == " " else gap)):
-            parts.append(gap)
-        gap = ""
-        if word == "}" and parts[-1] == ";":
-            parts.pop()
-        parts.append("let" if word == "const" else word)
-    return "".join(parts)
-
-
 def render(
     routes: Sequence[ClientRoute],
     *,
@@ -184,28 +159,63 @@ def render(
     """
     environment = _environment(loader)
     assert environment.loader is not None
-    core, _, _ = environment.loader.get_source(environment, f"{_FOLDER}/core.js")
-    context = {"core": compact(core), "routes": _table(routes), "prefix": prefix}
+    context: dict[str, Any] = {"routes": _table(routes), "prefix": prefix}
+    for part in ("core", "hub"):
+        name = f"{_FOLDER}/{part}.min.js"
+        context[part], _, _ = environment.loader.get_source(environment, name)
+    hub = environment.get_template(f"{_FOLDER}/hub.js.j2")
+    table = repr(sorted(context["routes"].items()))
+    build = _digest(hub.render(context, build=""), table, prefix).translate(_LETTERS)
+    context |= {"build": build, "hub_file": f"hub-{build}.js"}
     module, classic = (
         environment.get_template(f"{_FOLDER}/{name}").render(context)
         for name in ("client.js.j2", "client.global.js.j2")
     )
-    digest = hashlib.sha256(f"{module}\0{classic}".encode()).hexdigest()
-    return ClientFiles(module, classic, digest[:16])
+    digest = _digest(module, classic)
+    return ClientFiles(module, classic, hub.render(context), digest, build)
+
+
+def session_name(session: object) -> str | None:
+    """Return what the page is told of who is logged in; None for nobody.
+
+    It tells one from another and no more: what a page says is seen by many.
+    """
+    if session is None or session == "":
+        return None
+    return hashlib.sha256(f"aiohttp-sse-routes {session}".encode()).hexdigest()[:16]
 
 
 def script_tag(
-    url: str, nonce: str | None = None, *, loader: jinja2.BaseLoader | None = None
+    url: str,
+    nonce: str | None = None,
+    session: str | None = None,
+    *,
+    loader: jinja2.BaseLoader | None = None,
 ) -> Markup:
     """Return the tag that includes the classic script.
 
     Args:
         url: Where ``client.global.js`` is.
         nonce: The page's nonce, if its Content-Security-Policy asks for one.
+        session: Who is logged in, as `session_name` gives it.
         loader: The loader of the user's templates, which are looked at first.
     """
     template = _environment(loader).get_template(f"{_FOLDER}/script.html.j2")
-    return Markup(template.render(url=url, nonce=nonce))  # noqa: S704 -- autoescaped
+    text = template.render(url=url, nonce=nonce, session=session)
+    return Markup(text)  # noqa: S704 -- autoescaped
+
+
+def render_file(
+    name: str, loader: jinja2.BaseLoader | None = None, **context: Any
+) -> str:
+    """Return the template *name*, ours or the user's, with *context*.
+
+    Args:
+        name: As ``client.d.ts.j2``.
+        loader: The loader of the user's templates, which are looked at first.
+        **context: What the template is given.
+    """
+    return _environment(loader).get_template(f"{_FOLDER}/{name}").render(context)
 
 
 @functools.lru_cache(maxsize=8)
@@ -217,6 +227,10 @@ def _environment(loader: jinja2.BaseLoader | None) -> jinja2.Environment:
         autoescape=jinja2.select_autoescape(["html.j2"], default=False),
         undefined=jinja2.StrictUndefined,
     )
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def _table(routes: Sequence[ClientRoute]) -> dict[str, list[Any]]:
@@ -239,4 +253,4 @@ def _row(route: ClientRoute) -> list[Any]:
     path = _PARAMETER.sub(mark, route.path)
     methods = [name for name in route.methods if name != "HEAD"]
     method = "GET" if "GET" in methods or not methods else methods[0]
-    return [path, method, round(route.heartbeat * 1000), route.hello]
+    return [path, method, round(route.heartbeat * 1000), route.hello, route.share]

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from ..errors import ConfigurationError
+from ..naming import names_by_type
 from ..settings import Form, RouteSettings
 from ..streams.channels import Channels
 from ..wire import Encoder
@@ -97,7 +98,7 @@ class Target:
 
     def _encoder(self, hub: Hub, settings: RouteSettings) -> Encoder:
         dumps, limit = hub.settings.dumps, hub.settings.max_event_bytes
-        names = {kind: name for name, kind in (settings.events or {}).items()}
+        names = names_by_type(settings.events) if settings.events else None
         return Encoder(dumps, limit, names)
 
 

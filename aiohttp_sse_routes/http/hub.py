@@ -159,7 +159,7 @@ class Hub:
         self.draining = True
         loop = asyncio.get_running_loop()
         self.deadline = until = loop.time() + self.settings.shutdown_grace
-        connections = (*self.rounds.open, *self.rounds.leaving)
+        connections = (*self.rounds.carriers, *self.rounds.open, *self.rounds.leaving)
         for connection in connections:
             connection.end("shutdown", connection.farewell())
         self.broker.end()
@@ -259,7 +259,7 @@ class Hub:
     def cut_all(self) -> int:
         """Cut every connection, as a network would; return how many there were."""
         connections = tuple(self.rounds.open)
-        for connection in connections:
+        for connection in (*self.rounds.carriers, *connections):
             connection.transport.abort()
         return len(connections)
 

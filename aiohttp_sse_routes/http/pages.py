@@ -8,7 +8,7 @@ are served all the same.
 
 from __future__ import annotations
 
-__all__ = ("Pages",)
+__all__ = ("PAGES_KEY", "Pages")
 
 import functools
 import gzip
@@ -30,10 +30,14 @@ from .client_files import (
     own_patterns,
     render,
     script_tag,
+    session_name,
 )
+from .described import Mounting
+from .documents import Documents
 from .hub import HUB_KEY, HubSettings
 from .requests import QUERY_NAMES
 from .routes import Found, SSERouteDef, all_apps
+from .sharing import sharing_of
 
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _REVALIDATE: Final = "no-cache"
@@ -46,11 +50,16 @@ class Pages:
     Args:
         app: The root application.
         settings: Where things are served.
+        schema: Whether ``openapi.json`` is.
     """
 
-    def __init__(self, app: web.Application, settings: HubSettings) -> None:
+    def __init__(
+        self, app: web.Application, settings: HubSettings, *, schema: bool = False
+    ) -> None:
         self._app = app
         self._settings = settings
+        self._schema = schema
+        self._documents: Documents | None = None
         self._files: ClientFiles | None = None
         self._resources: dict[str, web.AbstractResource] = {}
 
@@ -61,7 +70,13 @@ class Pages:
         router.add_get(prefix + "/client.global.js", self._serve_classic)
         router.add_get(prefix + "/client-{hash}.js", self._serve_module)
         router.add_get(prefix + "/client.global-{hash}.js", self._serve_classic)
+        router.add_get(prefix + "/hub-{hash}.js", self._serve_hub)
+        router.add_get(prefix + "/client.d.ts", self._serve_declarations)
+        router.add_get(prefix + "/client-{hash}.d.ts", self._serve_declarations)
+        if self._schema:
+            router.add_get(prefix + "/openapi.json", self._serve_openapi)
         router.add_post(prefix + "/close", self._close)
+        self._app[PAGES_KEY] = self
         self._extend_environments()
 
     def open(self, found: Found) -> None:
@@ -72,6 +87,7 @@ class Pages:
                 bear.
         """
         routes: dict[str, ClientRoute] = {}
+        mountings: dict[str, Mounting] = {}
         taken: dict[str, SSERouteDef] = {}
         self._resources.clear()
         for item in found:
@@ -93,6 +109,9 @@ class Pages:
                     "the client: give one another name=, or client=False"
                 )
             pattern = resource.get_info().get("pattern")
+            mountings[name] = Mounting(
+                name, definition, settings, resource.canonical, pattern
+            )
             routes[name] = ClientRoute(
                 name=name,
                 path=resource.canonical,
@@ -101,13 +120,30 @@ class Pages:
                 doc=definition.doc,
                 hello=settings.control_events,
                 slashes=own_patterns(pattern.pattern) if pattern is not None else (),
+                share=sharing_of(definition.handler, definition.form, settings),
             )
         self._files = render(
             list(routes.values()),
             prefix=self._settings.prefix,
             loader=self._user_loader(),
         )
+        self._documents = Documents(
+            list(mountings.values()), self._settings.public_prefix, self._user_loader()
+        )
         self._extend_environments()
+
+    def files(self) -> dict[str, str]:
+        """Return what is served, by the names of the files."""
+        assert self._files is not None
+        assert self._documents is not None
+        files = {
+            "client.js": self._files.module,
+            "client.global.js": self._files.classic,
+            "client.d.ts": self._documents.declarations.text,
+        }
+        if self._schema:
+            files["openapi.json"] = self._documents.openapi.text
+        return files
 
     @property
     def route_names(self) -> Collection[str]:
@@ -149,15 +185,22 @@ class Pages:
         tail = "?" + urlencode(query, doseq=True) if query else ""
         return f"{self._base}{path}{tail}"
 
-    def client(self, *, nonce: str | None = None) -> Markup:
-        """Return the script tag: ``{{ sse_client() }}``."""
+    def client(self, *, nonce: str | None = None, session: object = None) -> Markup:
+        """Return the script tag: ``{{ sse_client() }}``.
+
+        Args:
+            nonce: The page's nonce, if its Content-Security-Policy asks for one.
+            session: Who is logged in, as the id of a user or of a session; None for
+                nobody. Tabs of one browser where it is the same share the streams of
+                channels.
+        """
         if self._files is None:
             raise ConfigurationError(
                 "sse_client(): the client is rendered when the application starts; "
                 "render the page in a handler"
             )
         url = f"{self._base}{self._settings.prefix}/client.global-{self._files.hash}.js"
-        tag: Markup = script_tag(url, nonce)
+        tag: Markup = script_tag(url, nonce, session_name(session))
         return tag
 
     @property
@@ -192,7 +235,27 @@ class Pages:
         assert self._files is not None
         return self._serve(request, self._files.classic, self._files.hash)
 
-    def _serve(self, request: web.Request, text: str, digest: str) -> web.Response:
+    async def _serve_hub(self, request: web.Request) -> web.StreamResponse:
+        assert self._files is not None
+        return self._serve(request, self._files.hub, self._files.build)
+
+    async def _serve_declarations(self, request: web.Request) -> web.StreamResponse:
+        assert self._documents is not None
+        text, digest = self._documents.declarations
+        return self._serve(request, text, digest, "application/typescript")
+
+    async def _serve_openapi(self, request: web.Request) -> web.StreamResponse:
+        assert self._documents is not None
+        text, digest = self._documents.openapi
+        return self._serve(request, text, digest, "application/json")
+
+    def _serve(
+        self,
+        request: web.Request,
+        text: str,
+        digest: str,
+        content_type: str = "text/javascript",
+    ) -> web.Response:
         asked = request.match_info.get("hash")
         if asked is None:
             caching = _REVALIDATE
@@ -212,7 +275,7 @@ class Pages:
             body = _compressed(body)
         response = web.Response(
             body=body,
-            content_type="text/javascript",
+            content_type=content_type,
             charset="utf-8",
             headers=headers,
         )
@@ -238,3 +301,6 @@ def _compressed(body: bytes) -> bytes:
 
 
 _VARIABLE: Final = re.compile(r"\{([^{}]+)\}")
+
+PAGES_KEY: Final = web.AppKey("aiohttp_sse_routes.pages", Pages)
+"""Where the application keeps its `Pages`."""

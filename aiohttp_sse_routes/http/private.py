@@ -13,6 +13,7 @@ from collections.abc import Hashable
 
 from aiohttp import hdrs, web
 
+from ..errors import ConfigurationError
 from ..streams.channels import Channels
 from ..streams.ending import Ending
 from ..streams.private import PrivateRun
@@ -113,6 +114,11 @@ class PrivateVisit(Visit):
             )
             visit.owner = self.owner
             return visit.serve(result)
+        if settings.share:
+            raise ConfigurationError(
+                f"{self.target.label}: share=True, and it returned an async iterator: "
+                "a private run is one tab's alone, leave share out"
+            )
         self._announced = False
         self._run = run = PrivateRun(
             result,

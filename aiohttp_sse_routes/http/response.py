@@ -56,14 +56,16 @@ class RouteResponse(aiohttp_sse.EventSourceResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client has left")
-        self.connection = Connection(
+        # One of several streams on a connection has a transport of its own.
+        kind = getattr(transport, "connection_type", Connection)
+        self.connection = connection = kind(
             transport,
             chunked=request.version >= (1, 1),
             script=script,
             now=now,
             task=request.task,
         )
-        return self.connection
+        return connection
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End the body; the connection has done so where there is one."""

@@ -31,11 +31,13 @@ class Rounds:
 
     Attributes:
         open: Those whose streams are open, with the seconds between their heartbeats.
+        carriers: Those that carry several of these streams, in the same way.
         leaving: Those whose streams have ended, and who are yet to take the end.
     """
 
     def __init__(self) -> None:
         self.open: dict[Connection, float] = {}
+        self.carriers: dict[Connection, float] = {}
         self.leaving: set[Connection] = set()
         self._rest: Iterator[tuple[Connection, float]] | None = None
 
@@ -47,7 +49,11 @@ class Rounds:
         if self._rest is not None:
             return
         # Side by side, not in pairs: those are work for the garbage collector.
-        self._rest = zip([*self.open], [*self.open.values()], strict=True)
+        self._rest = zip(
+            [*self.carriers, *self.open],
+            [*self.carriers.values(), *self.open.values()],
+            strict=True,
+        )
         self._go_on(now)
         for connection in [*self.leaving]:
             if connection.leaving:

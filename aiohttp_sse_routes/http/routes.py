@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple, TypeVar, Unpack, overload
 from aiohttp import hdrs, web
 
 from ..errors import ConfigurationError
+from ..naming import classes_with_two_names
 from ..settings import Form, RouteOptions, RouteSettings, function_of
 from .endpoint import Endpoint
 from .handler import Target, label_of, name_of
@@ -41,6 +42,7 @@ _MEANINGLESS: Final[dict[Form, dict[str, str]]] = {
     "generator": {
         "history": "a private run has no events from before its client",
         "on_slow": "a private run is paused by its client, never overtaken",
+        "share": "a private run is one tab's alone",
     },
     "coroutine": {
         "history": "a private run has no events from before its client, and channels "
@@ -342,6 +344,21 @@ def _check_form(
             raise ConfigurationError(
                 f"{where}: {option}= means nothing here, {reason}: leave it out"
             )
+    if settings.share and "GET" not in settings.methods:
+        raise ConfigurationError(
+            f"{where}: share=True means nothing here, tabs share what is asked for by "
+            "GET: leave it out"
+        )
+    if settings.share and not settings.control_events:
+        raise ConfigurationError(
+            f"{where}: share=True needs control events, by which tabs are told of "
+            "gaps: leave share out, or control_events"
+        )
+    if form != "coroutine" and classes_with_two_names(settings.events or {}):
+        raise ConfigurationError(
+            f"{where}: events: one type has two names, so that the type names no "
+            "event: yield ServerSentEvent(data, event=...) in place of it"
+        )
     if form == "shared" and settings.on_slow == "conflate":
         raise ConfigurationError(
             f"{where}: on_slow='conflate' needs events with a key, which channels have "

@@ -22,6 +22,8 @@ const OPTIONS = {
       "--disable-gpu",
       "--disable-quic",
       "--no-first-run",
+      // Any name of this kind is loopback, but not a secure origin.
+      "--host-resolver-rules=MAP *.test 127.0.0.1",
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
@@ -31,6 +33,8 @@ const OPTIONS = {
     extraPrefsFirefox: {
       // Nothing of its own goes over the network.
       "app.normandy.enabled": false,
+      // As above.
+      "network.dns.localDomains": "page.test,other.test",
       "browser.safebrowsing.malware.enabled": false,
       "browser.safebrowsing.phishing.enabled": false,
       "datareporting.policy.dataSubmissionEnabled": false,
@@ -105,6 +109,25 @@ const commands = {
   },
   async until({ tab, code, timeout }) {
     return until(tab.page, code, timeout);
+  },
+  /** Freezes a page, or thaws it: Chromium only. */
+  async freeze({ tab, frozen }) {
+    tab.session ??= await tab.page.createCDPSession();
+    await tab.session.send("Page.setWebLifecycleState", { state: frozen ? "frozen" : "active" });
+  },
+  /** Ends the shared workers of the tab's context, as a browser short of memory does:
+   * Chromium only. Returns how many there were. */
+  async killWorkers({ tab }) {
+    const workers = tab.context.targets().filter((target) => target.type() === "shared_worker");
+    const session = await browser.target().createCDPSession();
+    for (const { _targetId: targetId } of workers) {
+      await session.send("Target.closeTarget", { targetId });
+    }
+    await session.detach();
+    return workers.length;
+  },
+  async offline({ tab, isOffline }) {
+    await tab.page.setOfflineMode(isOffline);
   },
   async click({ tab, selector }) {
     await tab.page.click(selector);

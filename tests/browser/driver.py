@@ -221,6 +221,19 @@ class Tab:
         """Wait until the expression *code* is true, across navigations; return it."""
         return await self._tell("until", timeout, code=code)
 
+    async def freeze(self, frozen: bool = True) -> None:
+        """Freeze the page, or thaw it; in Chromium only."""
+        await self._tell("freeze", frozen=frozen)
+
+    async def kill_workers(self) -> int:
+        """End the shared workers of its context; in Chromium only."""
+        count: int = await self._tell("killWorkers")
+        return count
+
+    async def offline(self, is_offline: bool) -> None:
+        """Cut the page off the network, as its browser sees it, or connect it again."""
+        await self._tell("offline", isOffline=is_offline)
+
     async def click(self, selector: str) -> None:
         """Click the element at *selector*."""
         await self._tell("click", selector=selector)

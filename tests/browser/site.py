@@ -7,7 +7,7 @@ that nothing depends on how fast the machine is.
 
 from __future__ import annotations
 
-__all__ = ("Asked", "Place", "Source", "app_for_pages", "numbers")
+__all__ = ("Asked", "Place", "Source", "app_for_pages", "numbers", "table_of")
 
 import asyncio
 import secrets
@@ -21,16 +21,17 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
-from aiohttp_sse_routes import SSERouteTableDef, setup
+from aiohttp_sse_routes import SharedRun, SSERouteTableDef, setup
 from aiohttp_sse_routes.http.hub import HUB_KEY, Hub
 
 PAGES: Final = Path(__file__).parent / "pages"
 
-# As strict as a page can be that has a script and a stream.
-POLICY: Final = (
+# As strict as a page can be that has a script and a stream: no worker for that.
+STRICT: Final = (
     "default-src 'none'; script-src 'nonce-{nonce}'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; require-trusted-types-for 'script'"
 )
+POLICY: Final = STRICT + "; worker-src 'self'"
 
 
 class Asked:
@@ -102,18 +103,50 @@ def numbers(count: int, *, first: int = 1) -> list[int]:
     return list(range(first, count + 1))
 
 
+def table_of(source: Source, **options: Any) -> SSERouteTableDef:
+    """Return a private route, ``/numbers``, and two shared ones."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/numbers", retry=500, **options)
+    async def private(request: web.Request) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    @table.sse_route("/shared", shared=True, retry=500, **options)
+    async def shared(run: SharedRun) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    @table.sse_route("/many/{one}", shared=True, retry=500, **options)
+    async def many(run: SharedRun) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    return table
+
+
 def app_for_pages(table: SSERouteTableDef, **options: Any) -> web.Application:
-    """Return an application that serves *table*, and the pages under ``/pages/``."""
+    """Return an application that serves *table*, and the pages under ``/pages/``.
+
+    A page's query may say who is logged in, ``user``, which a cookie keeps, and that
+    its policy is to be ``strict``, or lets it connect ``anywhere``.
+    """
     app = web.Application()
     aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
     setup(app, table, **options)
 
     async def page(request: web.Request) -> web.Response:
         nonce = secrets.token_urlsafe(16)
-        context = {"nonce": nonce}
+        user = request.query.get("user", request.cookies.get("user"))
+        context = {"nonce": nonce, "session": user}
         name = f"{request.match_info['name']}.html"
         response = aiohttp_jinja2.render_template(name, request, context)
-        response.headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
+        policy = STRICT if "strict" in request.query else POLICY
+        if "anywhere" in request.query:
+            policy = policy.replace("connect-src 'self'", "connect-src *")
+        response.headers["Content-Security-Policy"] = policy.format(nonce=nonce)
+        if user is not None:
+            response.set_cookie("user", user)
         return response
 
     async def icon(request: web.Request) -> web.Response:
@@ -150,6 +183,13 @@ class Place:
         """The hub of the application that is there."""
         assert self._runner is not None
         return self._runner.app[HUB_KEY]
+
+    @property
+    def carrying(self) -> int:
+        """How many connections carry streams."""
+        hub = self.hub
+        own = [c for c in hub.rounds.open if not hasattr(c.transport, "trunk")]
+        return len(own) + len(hub.rounds.carriers)
 
     def streams(self, path: str) -> list[Asked]:
         """Return the requests for *path*."""
@@ -212,10 +252,13 @@ class Place:
 
     def reset(self) -> None:
         """Cut every stream's connection by RST: what is under way is lost."""
-        for connection in self.hub.rounds.open:
-            sock = connection.transport.get_extra_info("socket")
-            linger = struct.pack("ii", 1, 0)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        assert self._runner is not None
+        assert self._runner.server is not None
+        for protocol in self._runner.server.connections:
+            if protocol.transport is not None:
+                sock = protocol.transport.get_extra_info("socket")
+                linger = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.hub.cut_all()
 
     async def close(self) -> None:

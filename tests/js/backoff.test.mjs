@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 import { load } from "./support.mjs";
 
-const { BACKOFF, backoffMs, retryAfterMs } = await load("core.mjs");
+const { BACKOFF, backoffMs, retryAfterMs } = await load("internals.mjs");
 
 afterEach(() => mock.restoreAll());
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { load, vectors } from "./support.mjs";
 
-const { createParser } = await load("core.mjs");
+const { createParser } = await load("internals.mjs");
 
 const CUTS = {
   "as cut": (chunks) => chunks,

@@ -18,9 +18,9 @@ function include({ src, tagName = "SCRIPT", href = "https://h/page" }) {
   return { sse: window.sse, added: Object.keys(window).filter((name) => !before.includes(name)) };
 }
 
-test("the module exports the client, a maker of clients and the error", async () => {
+test("the module exports the client, a maker of clients, the look-alike and the error", async () => {
   const module = await load("_sse/client.mjs");
-  assert.deepEqual(Object.keys(module).sort(), ["SseError", "createSse", "default"]);
+  assert.deepEqual(Object.keys(module).sort(), ["EventSource", "SseError", "createSse", "default"]);
   assert.ok(Object.keys(module.default).includes("room"));
   assert.ok(new module.SseError("http", "x") instanceof Error);
 });

@@ -1136,6 +1136,24 @@ test("the place of the application is read off the script's own address", () => 
   assert.equal(url("http://h/_sse/client.js", new URL("https://api/v1")), "https://api/v1/plain");
 });
 
+test("without its hub a client does with a connection for each stream", async () => {
+  globalThis.location = { origin: "http://h" };
+  const routes = { ticks: ["/ticks", "GET", 15000, true, 2] };
+  const { fetch } = wire;
+  const other = createClient(routes, "/_sse", "http://h/_sse/client.js", "", {}, "hub-x.js");
+  mock.method(globalThis, "fetch", fetch);
+  const streams = [other.ticks(), other.ticks()];
+  await pass(0);
+  // It cannot be loaded here, and says so when it likes.
+  while (wire.requests.length < 2) await settle();
+  assert.deepEqual(
+    streams.map(({ info }) => info.via),
+    ["direct", "direct"],
+  );
+  other.closeAll();
+  delete globalThis.location;
+});
+
 test("what a route is can be read", () => {
   assert.deepEqual(sse.ask.meta, { path: "/ask", method: "POST", heartbeatMs: 15000 });
 });

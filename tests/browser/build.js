@@ -1,0 +1,31 @@
+// Makes the files that are served of the sources in templates/: `core.min.js` of the core,
+// `hub.min.js` of the core and the hub, which stands behind it. They are written beside the
+// sources, or into the folder that is named.
+//
+// Law: the same sources and the same terser give the same bytes; the tests compare them
+// with what is there. No string and no name is `const`.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { minify } from "terser";
+
+const templates = new URL("../../templates", import.meta.url).pathname;
+const target = process.argv[2] ?? templates;
+
+/** Writes `name` of `sources`; `names` are what templates refer to. */
+async function build(name, sources, names) {
+  const source = sources.map((file) => readFileSync(join(templates, file), "utf8")).join("\n");
+  const { code } = await minify(source, {
+    ecma: 2022,
+    toplevel: true,
+    compress: { passes: 3, top_retain: names },
+    mangle: { reserved: names },
+    // A bundler is to leave the import of the hub alone.
+    format: { ecma: 2022, comments: /webpackIgnore|@vite-ignore/ },
+  });
+  // One word for both compresses better.
+  writeFileSync(join(target, name), code.replace(/\bconst\b/g, "let") + "\n");
+}
+
+await build("core.min.js", ["core.js"], ["SseError", "createClient"]);
+await build("hub.min.js", ["core.js", "hub.js"], ["attachTo", "serveTabs"]);

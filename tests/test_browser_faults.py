@@ -1,0 +1,193 @@
+"""Real browsers over what networks and servers do: each event once and in order.
+
+Law: the events are kept in a file, so that a server that is started again has them. How
+long something is broken is the test's to say; what follows is waited for. The faults
+befall several servers side by side, for some of them take ten seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from aiohttp_sse_routes import Channels, SQLiteStore, SSERouteTableDef, get_sse
+
+from .browser.driver import Browser, Tab
+from .browser.proxy import Proxy, proxy_before
+from .browser.site import Place, app_for_pages, numbers
+from .helpers import no_generators_left, no_tasks_left, until
+
+pytestmark = pytest.mark.timeout(90)
+
+BAD_GATEWAY = (
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n"
+    b"Content-Length: 12\r\nConnection: close\r\n\r\n<h1>502</h1>"
+)
+
+
+class Feed:
+    """A server whose events outlive it, a proxy before it, and a page that follows.
+
+    Args:
+        place: Where the server is.
+        proxy: What the page speaks with.
+        tab: The page's.
+        data: The file of the events.
+    """
+
+    def __init__(self, place: Place, proxy: Proxy, tab: Tab, data: Path) -> None:
+        self.place = place
+        self.proxy = proxy
+        self.tab = tab
+        self._data = data
+        self._last = 0
+
+    async def start(self) -> None:
+        """Start the server, for the first time or again."""
+        table = SSERouteTableDef()
+
+        # The client is as patient as twice the heartbeat and ten seconds.
+        @table.sse_route("/feed", heartbeat=0.5, retry=500)
+        async def feed(request: web.Request) -> Channels:
+            return Channels("feed")
+
+        self._app = app_for_pages(table, store=SQLiteStore(self._data))
+        await self.place.serve(self._app)
+
+    async def say(self, count: int = 5) -> None:
+        """Publish *count* more numbers."""
+        for _ in range(count):
+            self._last += 1
+            await get_sse(self._app).publish("feed", self._last)
+
+    async def follow(self) -> None:
+        """Open the page: one stream shares a connection of tabs, two have their own."""
+        await self.tab.go(f"{self.proxy.base}/pages/classic?user=ann")
+        await self.tab.run(
+            "window.seen = [watch(sse.feed()), watch(sse.feed({}, {share: 'off'})), "
+            "watch(sse.feed({}, {share: 'off', stallTimeoutMs: 2000}))];"
+        )
+        await self.tab.until(
+            "seen.every(({stream}) => stream.info.state === 'open')", timeout=25
+        )
+        vias = await self.tab.evaluate("seen.map(({stream}) => stream.info.via)")
+        assert ["worker", "direct", "direct"] == vias
+
+    async def complete(self) -> None:
+        """Fail if the page has not every number once, in order, and no error."""
+        done = f"seen.every(({{data}}) => data.at(-1) === {self._last})"
+        await self.tab.until(done, timeout=25)
+        for data in await self.tab.evaluate("seen.map(({data}) => data)"):
+            assert numbers(self._last) == data
+        assert [] == await self.tab.evaluate("seen.flatMap(({gaps}) => gaps)")
+        assert [] == await self.tab.evaluate("noise")
+
+
+async def restart(feed: Feed, seconds: float) -> None:
+    """The server ends, and is started again."""
+    await feed.place.shut_down()
+    await asyncio.sleep(seconds)
+    await feed.start()
+
+
+async def short_restart(feed: Feed) -> None:
+    """A restart that takes a second."""
+    await restart(feed, 1)
+
+
+async def long_restart(feed: Feed) -> None:
+    """A restart that takes ten seconds."""
+    await restart(feed, 10)
+
+
+async def bad_gateway(feed: Feed) -> None:
+    """A proxy answers 502 for five seconds."""
+    await feed.place.unplug()
+    await feed.place.answer(BAD_GATEWAY)
+    await feed.say()
+    await asyncio.sleep(5)
+    assert feed.place.refused >= 2
+    await feed.place.plug()
+
+
+async def reset_within_an_event(feed: Feed) -> None:
+    """Connections are reset in the midst of an event, again and again."""
+    for cut in range(30, 130, 20):
+        feed.proxy.cuts = 0
+        feed.proxy.cut_within = cut
+        await feed.say(2)
+        await until(lambda: feed.proxy.cuts > 0, timeout=20)
+
+
+async def stalled(feed: Feed) -> None:
+    """Nothing comes through any more, and nobody says so."""
+    feed.proxy.held = True
+    await feed.say()
+    # What was asked for meanwhile is held as well.
+    await feed.tab.until("seen[2].errors.includes('stalled')", timeout=10)
+    feed.proxy.held = False
+
+
+async def cut_when_idle(feed: Feed) -> None:
+    """A proxy cuts connections on which nothing comes for a moment."""
+    feed.proxy.idle = 0.2
+    await until(lambda: feed.proxy.cuts >= 6, timeout=20)
+    await feed.say()
+    feed.proxy.idle = None
+
+
+async def buffered(feed: Feed) -> None:
+    """A proxy keeps back what does not fill its buffer."""
+    feed.proxy.buffer = 2048
+    feed.place.cut()
+    for _ in range(30):
+        await feed.say(10)
+    feed.proxy.buffer = 0
+
+
+Fault = Callable[[Feed], Awaitable[None]]
+FAULTS: tuple[Fault, ...] = (
+    short_restart,
+    long_restart,
+    bad_gateway,
+    reset_within_an_event,
+    stalled,
+    cut_when_idle,
+    buffered,
+)
+
+
+async def test_faults(browser: Browser, tmp_path: Path) -> None:
+    """Over each of the faults the list of events is 1, 2, 3, and nothing is thrown."""
+    before = asyncio.all_tasks()
+
+    async def befall(fault: Fault) -> None:
+        place = Place()
+        tab = await browser.open()
+        name = getattr(fault, "__name__", "")
+        try:
+            async with proxy_before(place.port) as proxy:
+                feed = Feed(place, proxy, tab, tmp_path / f"{name}.db")
+                await feed.start()
+                await feed.follow()
+                await feed.say()
+                await fault(feed)
+                await feed.say()
+                await feed.complete()
+        except BaseException as exc:
+            exc.add_note(f"{name}: {await tab.messages()}\n{place.asked}")
+            raise
+        finally:
+            await tab.close()
+            await place.close()
+
+    results = await asyncio.gather(*map(befall, FAULTS), return_exceptions=True)
+    failed = [result for result in results if isinstance(result, BaseException)]
+    if failed:
+        raise BaseExceptionGroup("faults that were not survived", failed)
+    await no_tasks_left(before)
+    no_generators_left()
