@@ -47,11 +47,22 @@ def place(peer: Peer) -> Iterator[Place]:
             yield Place(folder, redis.url, redis.pid)
 
 
-def measured(scene: Scene, sizes: Sizes, rounds: int) -> Measures:
-    """Measure all peers of *scene* that can be, *rounds* times."""
+def measured(
+    scene: Scene, sizes: Sizes, rounds: int, without: Sequence[str] = ()
+) -> Measures:
+    """Measure all peers of *scene* that can be, *rounds* times.
+
+    Args:
+        scene: The scene.
+        sizes: How much is done.
+        rounds: How often.
+        without: Words in the names of those to leave out.
+    """
     peers = []
     for peer in scene.peers:
-        if missing := lacks(peer):
+        if any(word.lower() in peer.name.lower() for word in without):
+            print(f"  {peer.name}: left out, as it was asked for")
+        elif missing := lacks(peer):
             print(f"  {peer.name}: left out, there is no {missing}")
         else:
             peers.append(peer)
@@ -70,13 +81,15 @@ def measured(scene: Scene, sizes: Sizes, rounds: int) -> Measures:
     return measures
 
 
-def run(scene: Scene, sizes: Sizes, rounds: int) -> dict[str, Any]:
+def run(
+    scene: Scene, sizes: Sizes, rounds: int, without: Sequence[str] = ()
+) -> dict[str, Any]:
     """Run *scene*, print its table, and return what was measured."""
     print(f"\n{scene.name}: {scene.title}")
     if scene.target:
         print(f"  wanted: {scene.target}")
     sys.stdout.flush()
-    measures = measured(scene, sizes.of(scene), rounds)
+    measures = measured(scene, sizes.of(scene), rounds, without)
     for line in text(scene, measures):
         print(line)
     sys.stdout.flush()
@@ -102,6 +115,13 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--scale", type=float, default=1.0, help="of all sizes; 0.01 is for a try"
     )
     parser.add_argument("--connections", type=int, help="clients at a time")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=(),
+        metavar="WORD",
+        help="leave out peers with such a word in their names",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write it all there")
     found = parser.parse_args(words)
     if unknown := {*found.scenes} - {*names}:
@@ -147,7 +167,9 @@ def main(words: Sequence[str] | None = None) -> None:
         if name == DECODER:
             decoder(arguments.rounds, arguments.scale)
         else:
-            found["scenes"][name] = run(SCENES[name], sizes, arguments.rounds)
+            found["scenes"][name] = run(
+                SCENES[name], sizes, arguments.rounds, arguments.without
+            )
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
