@@ -10,7 +10,7 @@
 //     });
 //     ...
 //   }
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useLayoutEffect, useRef, useState } from "react";
 
 const BEFORE = Object.freeze({
   state: "connecting",
@@ -32,8 +32,8 @@ const BEFORE = Object.freeze({
 export function useSse(open, deps, handlers) {
   const [info, setInfo] = useState(BEFORE);
   const newest = useRef(handlers);
-  // Before the effect below: what it calls is what was rendered last.
-  useEffect(() => {
+  // With the rendering, not some time after it: what is called was rendered last.
+  useLayoutEffect(() => {
     newest.current = handlers;
   });
   useEffect(() => {

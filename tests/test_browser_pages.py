@@ -194,7 +194,8 @@ async def test_react(place: Place, tab: Tab) -> None:
     await tab.until("text.textContent === '+one'")
 
     # Other handlers: those that were rendered last are called, by the same stream.
-    await tab.run("show({room: 'a', sign: '-'})")
+    await tab.run("window.before = renders; show({room: 'a', sign: '-'})")
+    await tab.until("renders > before")
     await sse.publish("a", "two")
     await sse.publish("a", "x", event="constructor")
     await sse.publish("a", "x", event="toString")

@@ -17,9 +17,9 @@ from typing import Final
 
 from .reader import Reader
 
-SLICE: Final = 0.005
-"""Seconds of delivery after which the loop gets a turn: 2,000 writes take 24 ms, and
-other requests wait as long."""
+SLICE: Final = 0.002
+"""Seconds of delivery after which the loop gets a turn. Another request takes three or
+four turns, so that it waits for as many of these."""
 
 CHECK_EVERY: Final = 64
 """Writes between looks at the clock."""
