@@ -5,11 +5,11 @@ Law: a command is imported when it is run, so that ``--help`` costs nothing.
 
 from __future__ import annotations
 
-__all__ = ("main",)
+__all__ = ("main", "tail")
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -18,6 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     status: int = given.run(given)
     return status
+
+
+def tail() -> int:
+    """Run ``tail`` with the arguments of the process: what ``sse-tail`` is."""
+    return main(["tail", *sys.argv[1:]])
 
 
 def _demo(given: argparse.Namespace) -> int:
@@ -30,6 +35,20 @@ def _client(given: argparse.Namespace) -> int:
     from .write_client import write_client
 
     return write_client(given.application, given.out, check=given.check)
+
+
+def _tail(given: argparse.Namespace) -> int:
+    from .client.terminal import tail as follow
+
+    return follow(
+        given.url,
+        as_json=given.json,
+        names=given.event,
+        since=given.since,
+        headers=dict(given.header),
+        state=given.state,
+        colour=given.colour,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,7 +122,60 @@ def _parser() -> argparse.ArgumentParser:
         help="write nothing; exit with 1 if the files there are others",
     )
     client.set_defaults(run=_client)
+    _add_tail(commands.add_parser)
     return parser
+
+
+def _add_tail(add: Callable[..., argparse.ArgumentParser]) -> None:
+    tail = add(
+        "tail",
+        help="follow a stream in the terminal",
+        description=(
+            "Write the events of a stream of any server, one a line. It reconnects and "
+            "resumes until the stream ends."
+        ),
+    )
+    tail.add_argument("url", metavar="URL", help="the stream's")
+    tail.add_argument(
+        "--json", action="store_true", help="write each event as a line of JSON"
+    )
+    tail.add_argument(
+        "--event",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="write only events of this name; may be given again",
+    )
+    tail.add_argument("--since", metavar="ID", help="begin behind this event ID")
+    tail.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        type=_header,
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="send this header; may be given again",
+    )
+    tail.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep the place in this file, and go on from there the next time",
+    )
+    tail.add_argument(
+        "--colour",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="colour the names of events (default: in a terminal, without NO_COLOR)",
+    )
+    tail.set_defaults(run=_tail)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or "\n" in text or "\r" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
+    return name.strip(), value.strip()
 
 
 def _port(text: str) -> int:

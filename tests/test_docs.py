@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 
 import aiohttp_sse_routes
-from aiohttp_sse_routes import SSE_KEY, setup, testing
+from aiohttp_sse_routes import SSE_KEY, client, setup, testing
 from aiohttp_sse_routes.http.client_files import ClientRoute, render
 from aiohttp_sse_routes.http.link import CloseReason
 from aiohttp_sse_routes.http.routes import _MEANINGLESS
@@ -137,6 +137,13 @@ def test_every_name_for_tests_is_in_the_reference() -> None:
     text = (REFERENCE / "testing.md").read_text("utf-8")
     documented = re.findall(r"aiohttp_sse_routes\.testing\.(\w+)", text)
     assert sorted(documented) == sorted(testing.__all__)
+
+
+def test_every_name_of_the_python_client_is_in_the_reference() -> None:
+    """Each name of `aiohttp_sse_routes.client` is documented."""
+    text = (REFERENCE / "python-client.md").read_text("utf-8")
+    documented = re.findall(r"^\.\. auto.*client\.(\w+)", text, re.MULTILINE)
+    assert sorted(documented) == sorted(client.__all__)
 
 
 def test_every_route_option_is_in_the_reference() -> None:

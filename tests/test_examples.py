@@ -25,7 +25,7 @@ from aiohttp import ClientError, ClientSession, web
 from aiohttp_sse_routes.decoder import DecodedEvent
 from aiohttp_sse_routes.testing import EventStream
 
-from .helpers import Served
+from .helpers import Served, until
 from .programs import EXAMPLES, Program, default_table, run_program
 from .redis_server import free_port, needs_redis
 
@@ -539,6 +539,46 @@ async def test_publish_script(start: Start, store_of: str) -> None:
     assert [event.id for event in events] == done.stdout.split()
     assert (0, "") == (done.returncode, done.stderr)
     await served.close()
+
+
+async def test_follow(start: Start, tmp_path: Path) -> None:
+    """The program goes on behind what it has printed when it is started again."""
+    _, served = await start("clock.py")
+    place = tmp_path / "place.txt"
+    url = served.base + "/clock"
+    numbers = []
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            EXAMPLES / "follow.py",
+            url,
+            place,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        )
+        assert process.stdout is not None
+        assert json.loads((await process.stdout.readline()).split(b" ", 1)[1])["now"]
+        await until(lambda: place.exists() and place.read_text().strip())
+        process.send_signal(signal.SIGINT)
+        rest = await process.stdout.read()
+        assert await process.wait() == 0
+        numbers.append((int(place.read_text().rpartition(".")[2]), rest.count(b"\n")))
+    (first, _), (second, more) = numbers
+    # One line was read before the rest: nothing in between was missed.
+    assert second == first + 1 + more
+
+
+def test_follow_says_how_it_is_used() -> None:
+    """Without a place there is nothing to resume from."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "follow.py"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+    )
+    assert done.returncode == 1
+    assert "usage: python examples/follow.py" in done.stderr
 
 
 def test_publish_script_says_how_it_is_used() -> None:

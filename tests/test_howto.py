@@ -386,6 +386,17 @@ async def test_test_your_streams(run: Open, aiohttp_client: Any) -> None:
         await page.names[name](aiohttp_client)
 
 
+async def test_follow_a_stream(run: Open) -> None:
+    """The page's functions follow its stream, as they say."""
+    page = await run("docs/howto/follow-a-stream.md")
+    served = await page.served()
+    url = served.base + "/orders"
+    assert await page.names["follow"](url) == [1, 2, 3]
+    assert await page.names["is_there"](url)
+    assert not await page.names["is_there"](served.base + "/nowhere")
+    assert (await page.names["first_order"](url)).number == 1
+
+
 async def test_move_from_aiohttp_sse(run: Open) -> None:
     """Both forms of the page tell the time."""
     page = await run("docs/howto/move-from-aiohttp-sse.md")
