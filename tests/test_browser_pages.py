@@ -143,7 +143,8 @@ async def test_htmx_asks_anew_after_a_gap(
 
 # -- React ----------------------------------------------------------------------------
 
-REACT = "export const { useEffect, useRef, useState } = globalThis.React;\n"
+HOOKS = "useEffect, useLayoutEffect, useRef, useState"
+REACT = f"export const {{ {HOOKS} }} = globalThis.React;\n"
 
 
 def rooms_for_react() -> web.Application:
