@@ -15,7 +15,7 @@ import pytest
 import trustme
 from aiohttp import ClientSession, ClientTimeout, web
 
-from aiohttp_sse_routes.streams import debts, delivery, feed
+from aiohttp_sse_routes.streams import debts, delivery, feed, slices
 from aiohttp_sse_routes.testing import SettableClock
 
 from .browser.fixtures import browser, source, tab
@@ -51,7 +51,7 @@ def turns_that_are_short(
     if request.param == "owed":
         for module in (debts, delivery, feed):
             monkeypatch.setattr(module, "CHECK_EVERY", 1)
-            monkeypatch.setattr(module, "SLICE", 5e-6)
+        monkeypatch.setattr(slices, "SLICE", 5e-6)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from aiohttp_sse_routes.streams.feed import BATCH, BURST
 from aiohttp_sse_routes.streams.following import Following, Keeping
 from aiohttp_sse_routes.streams.reader import GapReason, Standing
 from aiohttp_sse_routes.streams.resumption import begin
+from aiohttp_sse_routes.streams.slices import CHECK_EVERY, WRITES
 from aiohttp_sse_routes.streams.turns import Turns
 
 from .helpers import until
@@ -167,7 +169,7 @@ async def test_a_fan_out_gives_the_loop_its_turns() -> None:
     await put(store, "a", "1")
     held = time.perf_counter() - began
     reached = sum(bool(sink.data) for sink in sinks)
-    assert 64 <= reached < 1000, "cut to a slice"
+    assert CHECK_EVERY <= reached < 1000, "cut to a slice"
     assert held < 0.1, "1,000 writes of 0.1 ms would take all of that"
     await put(store, "a", "2")
     turns = 0
@@ -180,6 +182,19 @@ async def test_a_fan_out_gives_the_loop_its_turns() -> None:
     assert [sink.nbytes for sink in sinks] == [
         sink.total - then for sink, then in zip(sinks, before, strict=True)
     ]
+
+
+async def test_a_turn_has_so_many_writes_however_quick_they_are() -> None:
+    """Transports that only note what is to be written are not all given it at once."""
+    broker = await broker_on(store := MemoryStore())
+    sinks = [await joined(broker, "a") for _ in range(1000)]
+    await put(store, "a", "1")
+    reached = [sum(bool(sink.data) for sink in sinks)]
+    while reached[-1] < len(sinks):
+        await asyncio.sleep(0)
+        reached.append(sum(bool(sink.data) for sink in sinks))
+    assert max(after - then for then, after in pairwise([0, *reached])) <= WRITES
+    assert all(["1"] == sink.data for sink in sinks)
 
 
 async def test_what_was_written_is_counted() -> None:

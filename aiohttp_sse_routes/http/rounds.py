@@ -19,8 +19,8 @@ from .connection import Connection
 _logger = logging.getLogger("aiohttp_sse_routes")
 
 _SLICE: Final = 0.001
-"""Seconds of a round after which the loop gets a turn: less than a delivery has, which
-may be under way in the same turn."""
+"""Seconds of a round after which the loop gets a turn. A delivery may be under way in
+the same turn, and has as many."""
 
 _CHECK_EVERY: Final = 32
 """Connections between looks at the clock: heartbeats to as many are half a

@@ -17,11 +17,11 @@ from typing import Protocol
 from ..cursor import untold
 from ..logs.store import Store
 from ..wire import join
-from .debts import SLICE
 from .feed import BATCH
 from .fetches import Fetched, Fetches
 from .following import Following, Keeper
 from .reader import Reader, Standing
+from .slices import Slice
 
 
 class LiveKeeper(Keeper, Protocol):
@@ -72,13 +72,13 @@ class CatchUp:
 
     def _pump(self) -> None:
         self._scheduled = False
-        until = self._loop.time() + SLICE
+        turn = Slice(self._loop)
         # Not more than there are now: each gets one batch a round.
         for _ in range(len(self._behind)):
             reader = self._behind.popleft()
             if reader.standing is Standing.BEHIND:
                 self.catch_up(reader)
-            if self._loop.time() > until:
+            if not turn.has_room(1):
                 break
         if self._behind:
             self._schedule()

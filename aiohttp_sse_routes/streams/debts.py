@@ -8,21 +8,14 @@ comes for it in the meantime, it is behind, and reads on by itself.
 
 from __future__ import annotations
 
-__all__ = ("CHECK_EVERY", "SLICE", "Debt", "Debts")
+__all__ = ("Debt", "Debts")
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 from .reader import Reader
-
-SLICE: Final = 0.002
-"""Seconds of delivery after which the loop gets a turn. Another request takes three or
-four turns, so that it waits for as many of these."""
-
-CHECK_EVERY: Final = 64
-"""Writes between looks at the clock."""
+from .slices import CHECK_EVERY, Slice
 
 Send = Callable[[bytes], object]
 
@@ -103,22 +96,23 @@ class Debts:
         chunk: bytes,
         place: int,
         *,
-        until: float,
+        within: Slice,
     ) -> None:
-        """Write *chunk* to *readers*; from the time *until* on, owe it to them.
+        """Write *chunk* to *readers*, and owe it to those who are not reached.
 
         Args:
             readers: Who are owed nothing; not to be changed any more.
             sends: How to write to each.
             chunk: What.
             place: The place that each is at until it is written to.
-            until: A time of the loop's.
+            within: What there is time for.
         """
         for start in range(0, len(sends), CHECK_EVERY):
-            if self._loop.time() > until:
+            part = sends[start : start + CHECK_EVERY]
+            if not within.has_room(len(part)):
                 self._owe(Debt(readers, sends, start, chunk, place))
                 return
-            for send in sends[start : start + CHECK_EVERY]:
+            for send in part:
                 send(chunk)
 
     def _owe(self, debt: Debt) -> None:
@@ -129,11 +123,11 @@ class Debts:
 
     def _pay(self) -> None:
         """Write on, for as long as a turn may take."""
-        until = self._loop.time() + SLICE
+        turn = Slice(self._loop)
         while self._debts:
             debt = self._debts[0]
             for index in range(debt.next, len(debt.sends)):
-                if index % CHECK_EVERY == 0 and self._loop.time() > until:
+                if index % CHECK_EVERY == 0 and not turn.has_room(CHECK_EVERY):
                     self._loop.call_soon(self._pay)
                     return
                 # Before the write: a pause within it asks who is owed.

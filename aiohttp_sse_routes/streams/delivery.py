@@ -8,13 +8,13 @@ from __future__ import annotations
 __all__ = ("Delivery",)
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 
 from ..wire import frame, join
-from .debts import CHECK_EVERY, SLICE, Debts, Send
+from .debts import Debts, Send
 from .following import Topic
 from .reader import Reader
+from .slices import CHECK_EVERY, Slice
 
 
 class Delivery:
@@ -61,7 +61,7 @@ class Delivery:
             [*topic.live.values()],
             chunk,
             before,
-            until=self._loop.time() + SLICE,
+            within=Slice(self._loop),
         )
 
     def _several(self, dirty: Sequence[Topic], before: int) -> None:
@@ -80,15 +80,14 @@ class Delivery:
         for topic in dirty:
             topic.pending = []
             topic.written += sizes[topic]
-        few = len(shares) <= CHECK_EVERY
-        until = math.inf if few else self._loop.time() + SLICE
+        turn = Slice(self._loop)
         for share, (readers, sends) in alike.items():
             chunk = chunks[share]
             more = len(chunk) - sum([sizes[topic] for topic in share])
             if more:
                 for reader in readers:
                     reader.sent += more
-            self._debts.write(readers, sends, chunk, before, until=until)
+            self._debts.write(readers, sends, chunk, before, within=turn)
 
 
 def _chunk(topics: Sequence[Topic]) -> bytes:

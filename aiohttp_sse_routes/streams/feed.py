@@ -20,9 +20,10 @@ from typing import Final
 
 from ..logs.ring import Lost, Ring
 from ..wire import Body, frame, join
-from .debts import CHECK_EVERY, SLICE, Debts, Send
+from .debts import Debts, Send
 from .ending import Ending
 from .reader import GapReason, Reader, Standing
+from .slices import CHECK_EVERY, Slice
 from .turns import Turns
 
 BATCH: Final = 65_536
@@ -234,7 +235,7 @@ class Feed:
             [*self._live.values()],
             chunk,
             before,
-            until=self._loop.time() + SLICE,
+            within=Slice(self._loop),
         )
 
     def _all_behind(self, place: int, but: Collection[Reader] = ()) -> None:
@@ -268,13 +269,13 @@ class Feed:
 
     def _pump(self) -> None:
         self._pump_scheduled = False
-        until = self._loop.time() + SLICE
+        turn = Slice(self._loop)
         # Not more than there are now: each gets one batch a round.
         for _ in range(len(self._behind)):
             reader = self._behind.popleft()
             if reader.feed is self and reader.standing is Standing.BEHIND:
                 self._catch_up(reader)
-            if self._loop.time() > until:
+            if not turn.has_room(1):
                 break
         if self._behind and not self._pump_scheduled:
             self._pump_scheduled = True
