@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from aiohttp_sse_routes.errors import LeaseLost, StoreUnavailable
-from aiohttp_sse_routes.logs import redis_ear, redis_given, redis_missed
 from aiohttp_sse_routes.logs.entry import Bounds, Entry, Fence, Lineage
-from aiohttp_sse_routes.logs.redis_ear import Ear
-from aiohttp_sse_routes.logs.redis_given import Given
-from aiohttp_sse_routes.logs.redis_missed import Missed
-from aiohttp_sse_routes.logs.redis_wire import Server
+from aiohttp_sse_routes.logs.redis import ear, given, missed
+from aiohttp_sse_routes.logs.redis.ear import Ear
+from aiohttp_sse_routes.logs.redis.given import Given
+from aiohttp_sse_routes.logs.redis.missed import Missed
+from aiohttp_sse_routes.logs.redis.wire import Server
 from aiohttp_sse_routes.logs.store import Store
 
 from .redis_server import RedisServer, needs_redis
@@ -122,7 +122,7 @@ async def test_much_is_missed(
             for worker in (one, two):
                 await given_all(worker, begin.last)
             with monkeypatch.context() as deaf:
-                deaf.setattr(redis_ear.Ear, "_hear", lambda ear, message: None)
+                deaf.setattr(Ear, "_hear", lambda ear, message: None)
                 done = await asyncio.gather(
                     *(put(one.store, f"c{t % channels}", str(t)) for t in range(3000))
                 )
@@ -160,9 +160,9 @@ async def test_more_is_missed_than_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of too much the oldest is left out, and ``prev`` tells; no channel is."""
-    monkeypatch.setattr(redis_missed, "_MOST", 20_000)
-    monkeypatch.setattr(redis_missed, "_TOGETHER", 4)
-    monkeypatch.setattr(redis_missed, "_PAGE", 4_000)
+    monkeypatch.setattr(missed, "_MOST", 20_000)
+    monkeypatch.setattr(missed, "_TOGETHER", 4)
+    monkeypatch.setattr(missed, "_PAGE", 4_000)
     with RedisServer(tmp_path / "r") as server:
         async with Team(server.url, tmp_path, timeout=1.0) as team:
             writer = await team.open()
@@ -170,7 +170,7 @@ async def test_more_is_missed_than_is_held(
             await put(writer, "c0", "begin")
             await given_all(one, await writer.head())
             with monkeypatch.context() as deaf:
-                deaf.setattr(redis_ear.Ear, "_hear", lambda ear, message: None)
+                deaf.setattr(Ear, "_hear", lambda ear, message: None)
                 for turn in range(30):
                     await put(writer, f"c{turn % 20}", *["x" * 90] * 20)
                 await given_all(one, await writer.head())
@@ -192,7 +192,7 @@ async def test_more_is_heard_than_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages that are too many to be kept are read from the log, all in order."""
-    monkeypatch.setattr(redis_ear, "_HEARD", 300)
+    monkeypatch.setattr(ear, "_HEARD", 300)
     with RedisServer(tmp_path / "r") as server:
         async with Team(server.url, tmp_path) as team:
             (one,) = await team.workers(1)
@@ -205,13 +205,13 @@ async def test_more_is_heard_than_is_taken(
 
 def test_what_is_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of messages that nobody takes only the newest are kept."""
-    monkeypatch.setattr(redis_ear, "_HEARD", 1000)
-    ear = Ear(Server("redis://127.0.0.1", 1), b"c", lambda: None)
+    monkeypatch.setattr(ear, "_HEARD", 1000)
+    listens = Ear(Server("redis://127.0.0.1", 1), b"c", lambda: None)
     for turn in range(95):
-        ear._hear(b"%100d" % turn)
-        assert ear._size <= 1000
-    assert [b"%100d" % turn for turn in range(90, 95)] == ear.take()
-    assert [] == ear.take()
+        listens._hear(b"%100d" % turn)
+        assert listens._size <= 1000
+    assert [b"%100d" % turn for turn in range(90, 95)] == listens.take()
+    assert [] == listens.take()
 
 
 async def test_a_backlog_leaves_the_loop_its_turns(tmp_path: Path) -> None:
@@ -332,15 +332,15 @@ def test_what_was_given_out() -> None:
 
 def test_what_was_given_out_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The channels that were quiet longest are forgotten, and old generations."""
-    monkeypatch.setattr(redis_given, "_MOST", 2)
-    given = Given()
+    monkeypatch.setattr(given, "_MOST", 2)
+    memory = Given()
     for channel, seq in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
-        given.note("g0", channel, seq)
-    assert {"a": 3, "c": 4} == given.lost(Lineage("g", {"g0": 0}))
+        memory.note("g0", channel, seq)
+    assert {"a": 3, "c": 4} == memory.lost(Lineage("g", {"g0": 0}))
     for turn in range(6):
-        given.note(f"g{turn}", "a", 1)
+        memory.note(f"g{turn}", "a", 1)
     forks = {f"g{turn}": 0 for turn in range(2)}
-    assert {} == given.lost(Lineage("g", forks))
+    assert {} == memory.lost(Lineage("g", forks))
 
 
 @pytest.mark.parametrize("turn", range(SEEDS))

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from aiohttp_sse_routes.errors import StoreError, StoreUnavailable
-from aiohttp_sse_routes.logs import sqlite_file, sqlite_session
-from aiohttp_sse_routes.logs.sqlite import SQLiteStore
+from aiohttp_sse_routes.logs.sqlite import SQLiteStore, file, session
 
 from .sqlite_worker import Refused, Worker
 from .stores import Recorder, eventually, open_store, put, read_all
@@ -35,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a lock for a trouble sooner than in earnest."""
-    monkeypatch.setattr(sqlite_session, "_PATIENCE", 0.1)
+    monkeypatch.setattr(session, "_PATIENCE", 0.1)
 
 
 @pytest.fixture
@@ -390,7 +389,7 @@ async def test_what_others_append_during_a_trouble_comes_behind_it(
 
     def not_now() -> None:
         stopped.set()
-        raise sqlite_file.Trouble("not now", passing=True)
+        raise file.Trouble("not now", passing=True)
 
     monkeypatch.setattr(session, "open", not_now)
     connection(store).execute("PRAGMA query_only=ON")

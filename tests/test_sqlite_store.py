@@ -15,11 +15,10 @@ from blockbuster import blockbuster_ctx
 
 from aiohttp_sse_routes.cursor import Cursor
 from aiohttp_sse_routes.errors import ConfigurationError, StoreError
-from aiohttp_sse_routes.logs import sqlite_log
 from aiohttp_sse_routes.logs.entry import Fence
-from aiohttp_sse_routes.logs.sqlite import SQLiteStore
-from aiohttp_sse_routes.logs.sqlite_host import Host
-from aiohttp_sse_routes.logs.sqlite_read import entries_after
+from aiohttp_sse_routes.logs.sqlite import SQLiteStore, log
+from aiohttp_sse_routes.logs.sqlite.host import Host
+from aiohttp_sse_routes.logs.sqlite.read import entries_after
 from aiohttp_sse_routes.logs.store import IDEMPOTENCY_SECONDS
 
 from .stores import Recorder, drafts, eventually, open_store, put, read_all
@@ -239,7 +238,7 @@ async def test_what_others_append_comes_without_a_bell(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no process can wake another, entries are seen by looking."""
-    monkeypatch.setattr("aiohttp_sse_routes.logs.sqlite_bell.sys.platform", "other")
+    monkeypatch.setattr("aiohttp_sse_routes.logs.sqlite.bell.sys.platform", "other")
     first, second, recorder = make(), make(), Recorder()
     await open_store(first)
     await open_store(second, recorder)
@@ -388,7 +387,7 @@ async def test_channels_are_not_remembered_without_end(
     make: Make, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
     """Of too many empty channels the oldest are forgotten: something may be gone."""
-    monkeypatch.setattr(sqlite_log, "_MAX_EMPTY", 3)
+    monkeypatch.setattr(log, "_MAX_EMPTY", 3)
     host = FakeHost()
     store = make(host, max_age=10)
     await open_store(store)

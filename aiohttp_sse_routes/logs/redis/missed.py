@@ -12,8 +12,8 @@ __all__ = ("Missed",)
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from .entry import Entry, Page
-from .redis_remote import Remote, Status
+from ..entry import Entry, Page
+from .remote import Remote, Status
 
 _PAGE: Final = 524_288
 """Bytes of one answer."""

@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import StoreUnavailable
-from .redis_errors import explained
-from .redis_wire import Server, Wire, packed
+from ...errors import StoreUnavailable
+from .errors import explained
+from .wire import Server, Wire, packed
 
 # How many messages are read before the loop has its turn.
 _TURN: Final = 100

@@ -15,13 +15,13 @@ import threading
 from queue import SimpleQueue
 from typing import Final
 
-from .sqlite_bell import Bell
-from .sqlite_file import connect, explain, identity
-from .sqlite_log import Run
-from .sqlite_outlet import Outlet
-from .sqlite_read import entries_after, moment
-from .sqlite_session import Epoch, Session
-from .sqlite_writer import Writer
+from .bell import Bell
+from .file import connect, explain, identity
+from .log import Run
+from .outlet import Outlet
+from .read import entries_after, moment
+from .session import Epoch, Session
+from .writer import Writer
 
 _EVERY: Final = 0.02
 """Seconds after which it looks although nobody rang."""

@@ -15,12 +15,12 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from .entry import Bounds, Entry, Lineage
-from .redis_given import Given
-from .redis_missed import Missed
-from .redis_remote import Remote, Status
-from .redis_words import live
-from .store import Store
+from ..entry import Bounds, Entry, Lineage
+from ..store import Store
+from .given import Given
+from .missed import Missed
+from .remote import Remote, Status
+from .words import live
 
 _SLICE: Final = 200
 """Entries that are handed on before the loop has its turn."""

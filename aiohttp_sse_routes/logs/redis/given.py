@@ -11,7 +11,7 @@ __all__ = ("Given",)
 from collections.abc import Mapping
 from typing import Final
 
-from .entry import Lineage
+from ..entry import Lineage
 
 _MOST: Final = 100_000
 """Channels whose newest number is known; the quietest are forgotten."""

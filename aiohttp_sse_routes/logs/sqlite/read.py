@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Final
 
-from .entry import Entry, Lineage, Page
+from ..entry import Entry, Lineage, Page
 
 _SIZES: Final = (256, 32, 4, 1)
 """How many values a query takes: few texts of queries, which are kept prepared."""

@@ -22,8 +22,8 @@ from redis.asyncio.connection import (
     parse_url,
 )
 
-from ..errors import ConfigurationError
-from .redis_errors import explained
+from ...errors import ConfigurationError
+from .errors import explained
 
 # To tell Redis its version, redis-py would read a file for each connection.
 _UNNAMED: Final[dict[str, None]] = (

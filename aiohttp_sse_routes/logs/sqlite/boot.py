@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from ..cursor import new_generation
-from .sqlite_bell import Bell
-from .sqlite_host import Host
+from ...cursor import new_generation
+from .bell import Bell
+from .host import Host
 
 _LEAP: Final = 1 << 20
 """How far numbers go on above the newest, where some may have been lost: more than are

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from .redis_errors import Unusable
-from .redis_remote import Remote
-from .redis_wire import Server
+from .errors import Unusable
+from .remote import Remote
+from .wire import Server
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 

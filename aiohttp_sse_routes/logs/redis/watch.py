@@ -14,14 +14,14 @@ import logging
 import random
 from typing import Final
 
-from ..errors import StoreError, StoreUnavailable
-from .redis_ear import Ear
-from .redis_errors import Unusable
-from .redis_follow import Follow
-from .redis_remote import Remote
-from .redis_server import examine
-from .redis_wire import Server
-from .store import Store
+from ...errors import StoreError, StoreUnavailable
+from ..store import Store
+from .ear import Ear
+from .errors import Unusable
+from .follow import Follow
+from .remote import Remote
+from .server import examine
+from .wire import Server
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from redis import exceptions
 
-from ..errors import StoreError
-from .redis_errors import explained
-from .redis_lua import Script
-from .redis_scripts import SCRIPTS
-from .redis_wire import Server, Wire, packed
+from ...errors import StoreError
+from .errors import explained
+from .lua import Script
+from .scripts import SCRIPTS
+from .wire import Server, Wire, packed
 
 # How many answers are read before the loop has its turn.
 _TURN: Final = 100

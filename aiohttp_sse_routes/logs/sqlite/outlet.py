@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from .entry import Lineage
-from .sqlite_log import Run
-from .store import Store
+from ..entry import Lineage
+from ..store import Store
+from .log import Run
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ("forks", "live", "understood", "written")
 
-from .entry import Draft, Entry
+from ..entry import Draft, Entry
 
 
 def live(message: bytes) -> tuple[str, list[Entry]] | None:

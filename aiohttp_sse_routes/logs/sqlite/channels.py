@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from .entry import Bounds
-from .sqlite_read import channels_by_id, known_channels
+from ..entry import Bounds
+from .read import channels_by_id, known_channels
 
 _ROWS: Final = (32, 4, 1)
 """How many rows one statement inserts."""

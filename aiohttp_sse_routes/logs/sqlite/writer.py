@@ -20,16 +20,16 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, NamedTuple
 
-from ..errors import LeaseLost, StoreError, StoreUnavailable
-from .entry import Bounds
-from .sqlite_bell import Bell
-from .sqlite_boot import leave
-from .sqlite_file import Trouble, explain
-from .sqlite_host import Host
-from .sqlite_log import Batch, Run, due
-from .sqlite_outlet import Outlet, Result, settle
-from .sqlite_read import entries_after
-from .sqlite_session import Session
+from ...errors import LeaseLost, StoreError, StoreUnavailable
+from ..entry import Bounds
+from .bell import Bell
+from .boot import leave
+from .file import Trouble, explain
+from .host import Host
+from .log import Batch, Run, due
+from .outlet import Outlet, Result, settle
+from .read import entries_after
+from .session import Session
 
 _MOST: Final = 500
 """Jobs of one transaction: what they take is what the next ones wait."""

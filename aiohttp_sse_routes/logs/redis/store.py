@@ -16,13 +16,13 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigurationError, StoreError, StoreUnavailable
-from .entry import Appended, Bounds, Draft, Fence, Lease, Page
-from .store import IDEMPOTENCY_SECONDS, Follower, Store
+from ...errors import ConfigurationError, StoreError, StoreUnavailable
+from ..entry import Appended, Bounds, Draft, Fence, Lease, Page
+from ..store import IDEMPOTENCY_SECONDS, Follower, Store
 
 if TYPE_CHECKING:
-    from .redis_remote import Remote, Repeated
-    from .redis_watch import Watch
+    from .remote import Remote, Repeated
+    from .watch import Watch
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -91,17 +91,17 @@ class RedisStore(Store):
         self.timeout = _seconds("timeout", timeout)
         self._max_channels = _count("max_channels", max_channels)
         try:
-            from . import redis_remote, redis_watch, redis_wire
+            from . import remote, watch, wire
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "redis":
                 raise
             raise ConfigurationError(
                 "RedisStore needs redis-py: pip install 'aiohttp-sse-routes[redis]'"
             ) from error
-        self._server = redis_wire.Server(url, self.timeout)
-        self._remote_type = redis_remote.Remote
-        self._watch_type = redis_watch.Watch
-        self._repeated = redis_remote.Repeated
+        self._server = wire.Server(url, self.timeout)
+        self._remote_type = remote.Remote
+        self._watch_type = watch.Watch
+        self._repeated = remote.Repeated
         self._remote: Remote | None = None
         self._watch: Watch | None = None
         self._process = 0

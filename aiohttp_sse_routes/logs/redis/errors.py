@@ -14,7 +14,7 @@ from typing import Final
 
 from redis import exceptions
 
-from ..errors import StoreUnavailable
+from ...errors import StoreUnavailable
 
 
 class Unusable(StoreUnavailable):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
-from .sqlite_file import Identity, identity
+from .file import Identity, identity
 
 _BESIDE: Final = ("-wal", "-shm")
 

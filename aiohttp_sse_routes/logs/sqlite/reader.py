@@ -14,10 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from ..errors import StoreUnavailable
-from .sqlite_file import Trouble, connect, explain, identity
-from .sqlite_session import Epoch, Session
-from .sqlite_writer import Writer
+from ...errors import StoreUnavailable
+from .file import Trouble, connect, explain, identity
+from .session import Epoch, Session
+from .writer import Writer
 
 T = TypeVar("T")
 

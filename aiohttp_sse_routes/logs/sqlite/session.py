@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from .sqlite_bell import Bell
-from .sqlite_boot import enter, leave
-from .sqlite_file import Identity, connect, identity, placed, prepare
-from .sqlite_host import Host
-from .sqlite_outlet import Outlet
-from .sqlite_read import head, lineage
-from .sqlite_stale import Files, discard, files
+from .bell import Bell
+from .boot import enter, leave
+from .file import Identity, connect, identity, placed, prepare
+from .host import Host
+from .outlet import Outlet
+from .read import head, lineage
+from .stale import Files, discard, files
 
 T = TypeVar("T")
 

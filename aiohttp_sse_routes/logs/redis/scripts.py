@@ -21,7 +21,7 @@ __all__ = (
 
 from typing import Final
 
-from .redis_lua import COMMON, FLOOR, GENERATION, RETAIN, script
+from .lua import COMMON, FLOOR, GENERATION, RETAIN, script
 
 # KEYS: m l n x c:CHANNEL [i:HASH] [e:NAME]
 # ARGV: 1 fresh generation 2 Pub/Sub channel 3 channel 4 prefix of streams

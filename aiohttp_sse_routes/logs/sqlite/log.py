@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from ..errors import LeaseLost
-from .entry import Appended, Bounds, Draft, Entry, Fence, Lease
-from .sqlite_channels import Channels, insert
-from .sqlite_host import Host
-from .store import IDEMPOTENCY_SECONDS
+from ...errors import LeaseLost
+from ..entry import Appended, Bounds, Draft, Entry, Fence, Lease
+from ..store import IDEMPOTENCY_SECONDS
+from .channels import Channels, insert
+from .host import Host
 
 _MAX_EMPTY: Final = 100_000
 """Channels of which nothing is left but the number of the newest that is gone."""

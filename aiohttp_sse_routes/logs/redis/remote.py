@@ -13,11 +13,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ..cursor import new_generation
-from ..errors import LeaseLost
-from .entry import Appended, Bounds, Draft, Entry, Fence, Lease, Page
-from .redis_link import Link
-from .redis_scripts import (
+from ...cursor import new_generation
+from ...errors import LeaseLost
+from ..entry import Appended, Bounds, Draft, Entry, Fence, Lease, Page
+from .link import Link
+from .scripts import (
     APPEND,
     CHANGED,
     LEASE,
@@ -27,8 +27,8 @@ from .redis_scripts import (
     REPORT,
     STATUS,
 )
-from .redis_wire import Server
-from .redis_words import forks, understood, written
+from .wire import Server
+from .words import forks, understood, written
 
 _DAY: Final = 86_400_000
 """Milliseconds that a lease is remembered when nobody asks for it."""

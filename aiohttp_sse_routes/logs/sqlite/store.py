@@ -15,18 +15,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ..errors import ConfigurationError, StoreError, StoreUnavailable
-from . import sqlite_read
-from .entry import Appended, Bounds, Draft, Fence, Lease, Page
-from .sqlite_bell import Bell
-from .sqlite_host import Host
-from .sqlite_log import Batch
-from .sqlite_outlet import Outlet
-from .sqlite_reader import Reader
-from .sqlite_session import Session, Where
-from .sqlite_watcher import Watcher
-from .sqlite_writer import Job, Writer
-from .store import Follower, Store
+from ...errors import ConfigurationError, StoreError, StoreUnavailable
+from ..entry import Appended, Bounds, Draft, Fence, Lease, Page
+from ..store import Follower, Store
+from . import read
+from .bell import Bell
+from .host import Host
+from .log import Batch
+from .outlet import Outlet
+from .reader import Reader
+from .session import Session, Where
+from .watcher import Watcher
+from .writer import Job, Writer
 
 T = TypeVar("T")
 
@@ -144,15 +144,15 @@ class SQLiteStore(Store):
         self, channels: Sequence[str], after: int, through: int, *, limit: int
     ) -> Page:
         """See `Store.read`."""
-        return await self._read(sqlite_read.page, channels, after, through, limit)
+        return await self._read(read.page, channels, after, through, limit)
 
     async def newest(self, channels: Sequence[str], count: int, through: int) -> int:
         """See `Store.newest`."""
-        return await self._read(sqlite_read.newest, channels, count, through)
+        return await self._read(read.newest, channels, count, through)
 
     async def head(self) -> int:
         """See `Store.head`."""
-        return await self._read(sqlite_read.head)
+        return await self._read(read.head)
 
     async def lease(
         self, name: str, holder: str, seconds: float, *, wanted: bool
