@@ -2,7 +2,7 @@
 
 Law: what must hold together is one script, which Redis runs whole or not at all: each
 that writes makes its first write one that Redis refuses where it would refuse any. What
-reads writes nothing, but for beginning a generation. `redis_lua` has the keys.
+reads writes nothing, but for beginning a generation. `lua` has the keys.
 """
 
 from __future__ import annotations

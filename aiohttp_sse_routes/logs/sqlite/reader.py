@@ -48,7 +48,7 @@ class Reader:
 
         Args:
             generation: The one whose numbers are meant.
-            question: One of `sqlite_read`.
+            question: One of `read`.
             *arguments: Its own.
 
         Raises:
