@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("main", "tail")
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from pathlib import Path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name; return the exit status."""
     given = _parser().parse_args(arguments)
-    status: int = given.run(given)
+    try:
+        status: int = given.run(given)
+    except KeyboardInterrupt:
+        return 130  # while the command was still being imported
     return status
 
 
@@ -164,6 +168,7 @@ def _add_tail(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     tail.add_argument(
         "--colour",
+        "--color",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="colour the names of events (default: in a terminal, without NO_COLOR)",
@@ -172,10 +177,10 @@ def _add_tail(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip() or "\n" in text or "\r" in text:
+    found = re.fullmatch(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\0\r\n]*)", text)
+    if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not 'NAME: VALUE'")
-    return name.strip(), value.strip()
+    return found[1], found[2].strip()
 
 
 def _port(text: str) -> int:

@@ -1,41 +1,43 @@
-"""Decoder throughput beside other Python clients' parsers, in one run.
+"""Scenes of parsers: bytes of an event stream in, events out, beside other clients'.
 
-Run it in an environment of its own that has this package and the peers; what is not
-installed is skipped::
+Law: each peer gets the same streams in the same chunks, by the door it has: httpx-sse
+an `httpx.Response` made of them, sseclient-py the chunks themselves, aiohttp-sse-client
+an `aiohttp.StreamReader` that holds them, since it reads its lines from one. Events are
+counted, and a peer that finds another number has failed.
 
-    pip install -e . httpx httpx-sse sseclient-py aiohttp-sse-client
-    python benchmarks/decoder.py
-
-Each peer gets the same stream in the same chunks, by the door it has: httpx-sse an
-`httpx.Response` made of them, sseclient-py the chunks themselves, aiohttp-sse-client an
-`aiohttp.StreamReader` that holds them, since it reads its lines from one. Rounds
-alternate; times are CPU time, and ratios are medians over the rounds, peer to ours, of
-the same round. Events are counted, and a decoder that finds another number is named.
+Run as a program, it shows that our time grows with the bytes, not with their square.
 """
 
 from __future__ import annotations
 
-__all__ = ("main",)
+__all__ = ("SCENES", "main")
 
-import argparse
 import asyncio
+import functools
 import gc
 import importlib
-import importlib.metadata
 import logging
-import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp_sse_routes.decoder import Decoder
 
+from .peers import OURS
+from .scene import Metric, Peer, Place, Scene, Sizes
+
 Run = Callable[[list[bytes]], int]
 
 
-def short(count: int) -> bytes:
-    return b"".join(b"data: hello %d\n\n" % n for n in range(count))
+def small(count: int) -> bytes:
+    line = b'data: {"symbol":"ABCD","price":%03d.25,"volume":%08d,"side":"b"}\n\n'
+    return b"".join(line % (n % 997, n) for n in range(count))
+
+
+def large(count: int) -> bytes:
+    text = b"lorem ipsum " * 84
+    return b"".join(b'data: {"n":%d,"text":"%b"}\n\n' % (n, text) for n in range(count))
 
 
 def full(count: int) -> bytes:
@@ -47,8 +49,8 @@ def full(count: int) -> bytes:
 
 
 def lines(count: int) -> bytes:
-    row = b'data: <div class="row"><b>name</b><i>value</i></div>\n'
-    return b"".join(b"id: %d\nevent: html\n%b\n" % (n, row * 20) for n in range(count))
+    block = b"".join(b"data: line %d of it\n" % n for n in range(20))
+    return b"".join(b"id: %d\n%b\n" % (n, block) for n in range(count))
 
 
 def unicode(count: int) -> bytes:
@@ -60,17 +62,14 @@ def crlf(count: int) -> bytes:
     return full(count).replace(b"\n", b"\r\n")
 
 
-def heartbeats(count: int) -> bytes:
-    return b"".join(b":\n\ndata: tick %d\n\n" % n for n in range(count))
-
-
-STREAMS: dict[str, tuple[Callable[[int], bytes], int]] = {
-    "short": (short, 40_000),
-    "full": (full, 20_000),
-    "20 lines": (lines, 2_000),
-    "unicode": (unicode, 20_000),
-    "crlf": (crlf, 20_000),
-    "heartbeats": (heartbeats, 40_000),
+STREAMS: dict[str, tuple[str, Callable[[int], bytes], int]] = {
+    # What a column is called, what makes its stream, of how many events for 20,000.
+    "small": ("60 B of JSON", small, 20_000),
+    "full": ("with id and name", full, 20_000),
+    "crlf": ("the same, CRLF", crlf, 20_000),
+    "unicode": ("not ASCII", unicode, 20_000),
+    "large": ("1 KB in a line", large, 4_000),
+    "lines": ("20 short lines", lines, 2_000),
 }
 
 
@@ -150,13 +149,6 @@ def aiohttp_sse_client() -> Run:
     return lambda chunks: asyncio.run(read(chunks))
 
 
-PEERS: dict[str, Callable[[], Run]] = {
-    "httpx-sse": httpx_sse,
-    "sseclient-py": sseclient_py,
-    "aiohttp-sse-client": aiohttp_sse_client,
-}
-
-
 def timed(run: Run, chunks: list[bytes]) -> tuple[float, int]:
     gc.collect()
     start = time.process_time()
@@ -164,58 +156,83 @@ def timed(run: Run, chunks: list[bytes]) -> tuple[float, int]:
     return time.process_time() - start, count
 
 
-def chunks_of(stream: bytes, size: int) -> list[bytes]:
+@functools.lru_cache(maxsize=32)
+def chunks_of(name: str, count: int, size: int) -> list[bytes]:
+    stream = STREAMS[name][1](count)
     return [stream[at : at + size] for at in range(0, len(stream), size)]
 
 
-def installed() -> dict[str, Run]:
-    runs = {"ours": ours()}
-    for name, make in PEERS.items():
-        try:
-            runs[name] = make()
-        except ImportError as exc:
-            print(f"{name}: skipped, not installed ({exc})")
-        else:
-            print(f"{name} {importlib.metadata.version(name)}")
-    return runs
+def parsing(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
+    """Parse a stream of each shape; return the CPU time of an event, in µs."""
+    # sseclient-py formats a line for each event where debug logging is on.
+    logging.disable(logging.DEBUG)
+    try:
+        run: Run = globals()[peer.target.partition(":")[2]]()
+        found = {
+            name: _price(run, name, sizes.publishes, peer.options["size"])
+            for name in STREAMS
+        }
+    finally:
+        logging.disable(logging.NOTSET)
+    return {"all": statistics.mean(found.values()), **found}
 
 
-def compare(runs: dict[str, Run], size: int, rounds: int, scale: float) -> None:
-    print(f"\n{size:,} byte chunks: ours, then each peer's time by ours\n")
-    for title, (make, count) in STREAMS.items():
-        count = int(count * scale)
-        stream = make(count)
-        chunks = chunks_of(stream, size)
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        found = dict.fromkeys(runs, count)
-        for at in range(rounds + 1):
-            # Whoever is first in a round meets other caches: take turns.
-            order = list(runs) if at % 2 else list(reversed(runs))
-            for name in order:
-                seconds, found[name] = timed(runs[name], chunks)
-                if at:  # the first round warms up
-                    times[name].append(seconds)
-        best = statistics.median(times["ours"])
-        print(
-            f"{title:>10}  {count / best:>9,.0f} events/s "
-            f"{len(stream) / best / 1e6:>6.1f} MB/s",
-            end="",
-        )
-        for name in runs:
-            if name == "ours":
-                continue
-            pairs = zip(times[name], times["ours"], strict=True)
-            ratio = statistics.median(peer / our for peer, our in pairs)
-            print(f"   {name} {ratio:.2f} x", end="")
-        print()
-        for name, number in found.items():
-            if number != count:
-                print(f"{'':>10}  {name} found {number:,} events of {count:,}")
+def _price(run: Run, name: str, events: int, size: int) -> float:
+    count = max(2, STREAMS[name][2] * events // 20_000)
+    chunks = chunks_of(name, count, size)
+    run(chunks[:100])
+    seconds, found = timed(run, chunks)
+    if found != count:
+        raise RuntimeError(f"{found} events of {count} were found in {name}")
+    return seconds / count * 1e6
+
+
+def _scene(name: str, title: str, size: int) -> Scene:
+    options = {"size": size}
+    return Scene(
+        name=name,
+        title=f"Parsing, in chunks of {title}",
+        peers=(
+            Peer(OURS, "benchmarks.decoder:ours", options=options),
+            Peer(
+                "httpx-sse",
+                "benchmarks.decoder:httpx_sse",
+                options=options,
+                needs=("httpx", "httpx_sse"),
+            ),
+            Peer(
+                "sseclient-py",
+                "benchmarks.decoder:sseclient_py",
+                options=options,
+                needs=("sseclient",),
+            ),
+            Peer(
+                "aiohttp-sse-client",
+                "benchmarks.decoder:aiohttp_sse_client",
+                options=options,
+                needs=("aiohttp_sse_client",),
+            ),
+        ),
+        metrics={
+            "all": Metric("µs CPU an event, mean", 2),
+            **{name: Metric(label, 2) for name, (label, *_) in STREAMS.items()},
+        },
+        reference=OURS,
+        measure=parsing,
+        target="no peer below 1.00 x",
+    )
+
+
+SCENES = (
+    _scene("decoder-64k", "64 KiB", 1 << 16),
+    _scene("decoder-4k", "4 KiB", 1 << 12),
+    _scene("decoder-64", "64 bytes", 64),
+)
 
 
 def growth() -> None:
     """Show that time grows with the bytes, not with their square."""
-    print("\none event, twice the bytes: how many times the time (2 is linear)\n")
+    print("one event, twice the bytes: how many times the time (2 is linear)\n")
     cases: dict[str, tuple[bytes, int]] = {
         "one line, a byte at a time": (b"x", 1),
         "one line, 16 bytes at a time": (b"x", 16),
@@ -228,23 +245,12 @@ def growth() -> None:
         medians = []
         for length in (1 << 20, 2 << 20):
             stream = b"data:" + pattern * (length // len(pattern)) + b"\n\n"
-            chunks = chunks_of(stream, size)
+            chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
             medians.append(statistics.median(timed(run, chunks)[0] for _ in range(3)))
         print(f"{title:>30}  {medians[1] / medians[0]:.2f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the streams")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1 << 16, 1460])
-    args = parser.parse_args()
-    # sseclient-py formats a line for each event where debug logging is on.
-    logging.disable(logging.DEBUG)
-    print(f"{platform.python_implementation()} {platform.python_version()}")
-    runs = installed()
-    for size in args.sizes:
-        compare(runs, size, args.rounds, args.scale)
     growth()
 
 

@@ -12,14 +12,13 @@ import argparse
 import contextlib
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import fanout, holding, stores, trouble, workers
+from . import decoder, fanout, holding, stores, trouble, workers
 from .processes import Redis
 from .scene import Peer, Place, Scene, Sizes, lacks
 from .tables import Measures, ratios, text
@@ -27,12 +26,9 @@ from .versions import versions
 
 SCENES = {
     scene.name: scene
-    for module in (fanout, holding, trouble, workers, stores)
+    for module in (fanout, holding, trouble, workers, stores, decoder)
     for scene in module.SCENES
 }
-
-DECODER = "decoder"
-"""A program of its own, which has its own peers and its own options."""
 
 
 @contextlib.contextmanager
@@ -96,20 +92,11 @@ def run(
     return {"measures": measures, "ratios": ratios(scene, measures)}
 
 
-def decoder(rounds: int, scale: float) -> None:
-    """Run the benchmark of the decoder."""
-    print(f"\n{DECODER}: the parser of an event stream\n", flush=True)
-    path = Path(__file__).with_name("decoder.py")
-    words = ["--rounds", str(rounds), "--scale", str(min(scale, 1.0))]
-    subprocess.run([sys.executable, str(path), *words], check=True)
-
-
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    names = [*SCENES, DECODER]
     parser = argparse.ArgumentParser(
         description="Measures this package beside others, on loopback."
     )
-    parser.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(names))
+    parser.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(SCENES))
     parser.add_argument("--rounds", type=int, default=5, help="of each scene")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="of all sizes; 0.01 is for a try"
@@ -124,7 +111,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write it all there")
     found = parser.parse_args(words)
-    if unknown := {*found.scenes} - {*names}:
+    if unknown := {*found.scenes} - {*SCENES}:
         parser.error(f"no scene is called {', '.join(sorted(unknown))}")
     return found
 
@@ -151,7 +138,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run what the command line says."""
     arguments = _arguments(words)
     sizes = _sizes(arguments)
-    wanted = [*map(SCENES.__getitem__, {*arguments.scenes} - {DECODER} or SCENES)]
+    wanted = [*map(SCENES.__getitem__, arguments.scenes or SCENES)]
     _allow_files(200 + max(sizes.of(scene).connections for scene in wanted))
     found: dict[str, Any] = {
         "versions": versions(),
@@ -163,13 +150,10 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"{name}: {version}")
     print(", ".join(f"{size:,} {name}" for name, size in vars(sizes).items()))
     print(f"medians of {arguments.rounds} rounds; ratios of the same round")
-    for name in arguments.scenes or [*SCENES, DECODER]:
-        if name == DECODER:
-            decoder(arguments.rounds, arguments.scale)
-        else:
-            found["scenes"][name] = run(
-                SCENES[name], sizes, arguments.rounds, arguments.without
-            )
+    for scene in wanted:
+        found["scenes"][scene.name] = run(
+            scene, sizes, arguments.rounds, arguments.without
+        )
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

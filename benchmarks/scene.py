@@ -27,7 +27,7 @@ class Sizes:
         deliveries: Deliveries of single events, at most.
         seconds: Time for which events are published, about, and at most.
         missed: Events that a client which comes back has missed.
-        publishes: Events that are published as fast as it goes.
+        publishes: Events that are published, or parsed, as fast as it goes.
         probes: Events whose way from worker to worker is timed.
         large: Events of 2 KB that clients who do not read are behind.
         settle: Seconds for what a server does when its clients have their headers.

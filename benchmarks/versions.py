@@ -34,6 +34,9 @@ PACKAGES: Final = (
     "sse-starlette",
     "fastapi",
     "litestar",
+    "httpx-sse",
+    "sseclient-py",
+    "aiohttp-sse-client",
 )
 
 PROGRAMS: Final = {

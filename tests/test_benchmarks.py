@@ -29,7 +29,7 @@ TINY = Sizes(
 )
 
 # What the tests' environment has; the others' is made by `make bench`.
-HERE = ("benchmarks.apps:", "benchmarks.floor:")
+HERE = ("benchmarks.apps:", "benchmarks.floor:", "benchmarks.decoder:ours")
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the benchmarks run on Linux alone"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import dataclasses
 import itertools
 import json
 import pickle
@@ -195,9 +194,9 @@ def test_event_is_a_frozen_value() -> None:
     assert DecodedEvent("price", "x", "7", "7", True) == event
     assert DecodedEvent is type(event)
     assert len({event, pickle.loads(pickle.dumps(event))}) == 1
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         event.data = "y"  # type: ignore[misc]
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         del event.data
 
 

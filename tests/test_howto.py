@@ -30,6 +30,7 @@ from aiohttp_sse_routes.decoder import DecodedEvent
 from .helpers import Served, until
 from .pages import ROOT, Page, blocks_of
 from .programs import default_table
+from .scripted import scripted, stream
 
 pytestmark = pytest.mark.parametrize("handler_cancellation", [False], indirect=True)
 
@@ -395,6 +396,8 @@ async def test_follow_a_stream(run: Open) -> None:
     assert await page.names["is_there"](url)
     assert not await page.names["is_there"](served.base + "/nowhere")
     assert (await page.names["first_order"](url)).number == 1
+    async with scripted(stream(": still here\n\n", end="hold")) as other:
+        assert await page.names["heartbeat"](other.base) == "still here"
 
 
 async def test_move_from_aiohttp_sse(run: Open) -> None:

@@ -497,6 +497,9 @@ async def test_no_answer_in_time() -> None:
         {"connect_timeout": 0},
         {"stall_timeout": -1},
         {"max_event_bytes": 0},
+        {"headers": 3},
+        {"on_state": 3},
+        {"events": {"order": object()}},
     ],
 )
 def test_a_wrong_argument(options: dict[str, Any]) -> None:
@@ -536,8 +539,12 @@ def test_the_counting_begins_anew_after_a_sound_connection() -> None:
         endless(b"data: " + b"x" * 1000 + b"\n"),
         endless(b"x" * 65536, b"HTTP/1.1 200 OK\r\nX-Endless: "),
         endless(b"X-Many: x\r\n" * 1000, b"HTTP/1.1 200 OK\r\n"),
+        sends(
+            gzip.compress(b"data: " + bytes(64 << 20)),
+            head=HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n",
+        ),
     ],
-    ids=["line", "event", "header", "headers"],
+    ids=["line", "event", "header", "headers", "compressed"],
 )
 async def test_without_end(act: Act) -> None:
     """What never ends is a clear error, and memory stays bounded."""
@@ -703,7 +710,10 @@ async def test_cancelled_while_opening() -> None:
     before = asyncio.all_tasks()
     async with scripted() as server:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), connect(server.base):
+            async with (
+                asyncio.timeout(0.05),
+                connect(server.base, connect_timeout=None),
+            ):
                 pass
         await until(lambda: server.opened == 1 and not server.live)
     await no_tasks_left(before)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 __all__ = (
     "Event",
+    "EventTooLarge",
     "Gap",
     "Parser",
     "Reconnect",
+    "ReplayGap",
     "SseConnectionError",
     "SseContentTypeError",
     "SseDecodeError",
@@ -24,6 +26,7 @@ __all__ = (
 )
 
 from ..decoder import Decoder as Parser
+from ..errors import EventTooLarge, ReplayGap
 from .backoff import Reconnect
 from .connecting import connect
 from .errors import (

@@ -6,7 +6,7 @@ than 4 KiB, and than comes in half a second.
 
 from __future__ import annotations
 
-__all__ = ("LOST", "fatal", "refusal", "retry_after")
+__all__ = ("LOST", "fatal", "last_word", "refusal", "retry_after")
 
 import asyncio
 import time
@@ -92,18 +92,48 @@ def retry_after(headers: CIMultiDictProxy[str]) -> float | None:
 
 
 def fatal(error: BaseException) -> SseError | None:
-    """Return what is to be raised if *error* would only come again; else None."""
+    """Return what *error* means if it is more than a connection that was not had."""
+    final = _fatal(error)
+    if final is not None:
+        final.__cause__ = error
+    return final
+
+
+def _fatal(error: BaseException) -> SseError | None:
     if isinstance(error, aiohttp.TooManyRedirects):
         return SseHTTPError(error.history[-1].status, reason="redirects without end")
     if isinstance(error, aiohttp.RedirectClientError):
         return SseHTTPError(302, reason=f"redirects to {str(error)[:256]!r}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         headers = CIMultiDictProxy(CIMultiDict(error.headers or {}))
-        return SseHTTPError(error.status, headers, reason="from the proxy")
+        after = retry_after(headers)
+        return SseHTTPError(
+            error.status, headers, reason="from the proxy", retry_after=after
+        )
     if isinstance(error.__cause__, LineTooLong):
         return SseConnectionError("the answer's headers are too large")
     if isinstance(error, aiohttp.InvalidURL):
         return SseConnectionError(f"no stream can be at {str(error)[:256]}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return SseConnectionError("the server's certificate is not valid")
+        return SseConnectionError(
+            f"the server's certificate is not valid: {error.certificate_error}; "
+            f"where it is to be trusted all the same, give ssl= a context that does"
+        )
     return None
+
+
+def last_word(reason: str, error: BaseException | None, attempts: int) -> SseError:
+    """Return what is to be raised where no attempt is left.
+
+    Args:
+        reason: How the last one ended.
+        error: What ended it, if something did.
+        attempts: How many there were.
+    """
+    if isinstance(error, SseHTTPError):
+        return error
+    final = SseConnectionError(
+        f"no stream after {attempts} attempts, the last ended by: {error or reason}"
+    )
+    final.__cause__ = error
+    return final

@@ -101,6 +101,16 @@ def connect(
         raise ConfigurationError(
             f"decode={decode!r} has to be 'text', 'json', 'auto' or a function"
         )
+    if not isinstance(max_event_bytes, int) or max_event_bytes < 1:
+        raise ConfigurationError(
+            f"max_event_bytes={max_event_bytes!r} has to be bytes, at least 1"
+        )
+    if on_state is not None and not callable(on_state):
+        raise ConfigurationError(f"on_state={on_state!r} has to be a function")
+    if not (headers is None or callable(headers) or isinstance(headers, Mapping)):
+        raise ConfigurationError(
+            f"headers={headers!r} has to be a mapping, or a function that returns one"
+        )
     _check_seconds("connect_timeout", connect_timeout)
     if stall_timeout != "server":
         _check_seconds("stall_timeout", stall_timeout)

@@ -10,26 +10,24 @@ from __future__ import annotations
 __all__ = ("Connection",)
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 
-from ..decoder import DecodedEvent, Decoder
+from ..decoder import DecodedEvent
 from ..errors import EventTooLarge
 from ..streams.clock import Clock
-from .answers import LOST, fatal, refusal
+from .answers import LOST, fatal, last_word, refusal
 from .backoff import Backoff, Reconnect
+from .body import Body
 from .errors import SseConnectionError, SseError, SseHTTPError
 from .event import State, StateInfo
+from .interruptible import Interruptible
+from .status import Status
 from .target import Target
 from .watchdog import Watchdog
-
-_REPEATABLE: Final = frozenset({408, 425, 429, 503})
-
-_logger = logging.getLogger("aiohttp_sse_routes")
 
 
 class Connection:
@@ -49,8 +47,9 @@ class Connection:
     Attributes:
         ready: What was read and is not handed over, in its order.
         place: Where the next connection begins: behind all that was handed over.
-        response: The present connection's response.
-        info: What it is about.
+        body: The present connection's; None where there is none.
+        status: What it is about.
+        failure: What it was ended by, as long as nobody was told.
         backoff: The waits.
         watchdog: What notices silence.
         is_greeted: Whether the server is known for one of ours.
@@ -71,8 +70,9 @@ class Connection:
     ) -> None:
         self.ready: deque[DecodedEvent] = deque()
         self.place = place
-        self.response: aiohttp.ClientResponse | None = None
-        self.info = StateInfo("connecting")
+        self.body: Body | None = None
+        self.status = Status(on_state)
+        self.failure: SseError | EventTooLarge | None = None
         self.backoff = Backoff(rules, strict=strict)
         self.watchdog = Watchdog(clock, self._stall)
         self.is_greeted = False
@@ -84,20 +84,23 @@ class Connection:
         self._timeout = connect_timeout
         self._limit = max_event_bytes
         self._strict = strict
-        self._on_state = on_state
-        self._decoder = Decoder(place, max_event_bytes=max_event_bytes)
+        self._on_comment: Callable[[str], object] | None = None
         self._due = clock.now()
-        self._wake: asyncio.Future[None] | None = None
+        self._work = Interruptible()
+        self._is_busy = False
         self._is_stalled = False
         self._is_asked = False
         self._has_fresh_headers = False
-        self._is_busy = False
-        self._broken: BaseException | None = None
+
+    @property
+    def response(self) -> aiohttp.ClientResponse | None:
+        """The present connection's response."""
+        return None if self.body is None else self.body.response
 
     @property
     def is_closed(self) -> bool:
         """Whether it is over."""
-        return self.info.state == "closed"
+        return self.status.is_closed
 
     async def open(self) -> None:
         """Return when there is a connection, or there will be none."""
@@ -105,36 +108,51 @@ class Connection:
             # One stream needs no pool, and no place in one.
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
             self._session = aiohttp.ClientSession(connector=connector)
-        while self.response is None and not self.is_closed:
-            await self._reach()
+        while self.body is None and not self.is_closed:
+            await self._reach(self._session)
 
     async def more(self) -> None:
         """Do the next thing that brings events nearer; all of `ready` was handed over.
 
-        Raises:
-            SseError: it is over, and this is why.
-            EventTooLarge: an event is.
+        Where another task does that already, wait for what comes of it.
         """
         if self._is_busy:
-            raise RuntimeError("another task waits for this stream's next event")
+            await self.status.change()
+            return
+        if self._session is None:
+            raise RuntimeError("open it first: async with connect(...) as stream")
         self._is_busy = True
-        self.place = self._decoder.last_event_id
         try:
-            if self.response is None:
-                await self._reach()
+            if self.body is None:
+                await self._reach(self._session)
             else:
-                await self._read(self.response)
+                self.place = self.body.place
+                await self._read(self.body)
         finally:
             self._is_busy = False
+            self.status.wake()
+
+    def take(self) -> DecodedEvent:
+        """Hand over the first of `ready`: the place moves behind it."""
+        event = self.ready.popleft()
+        self.place = event.last_event_id
+        self.status.wake()
+        return event
+
+    def tell_comments(self, told: Callable[[str], object]) -> None:
+        """Call *told* with each comment from now on."""
+        self._on_comment = told
+        if self.body is not None:
+            self.body.tell_comments(told)
 
     def reconnect(self) -> None:
         """Connect anew at once, from the place of what was handed over."""
         self._is_asked = True
         self._due = self._clock.now()
-        if self.response is not None:
-            self.response.close()
-        elif self.info.state == "waiting":
-            self._rouse()
+        if self.body is not None:
+            self.body.close()
+        elif self.status.info.state == "waiting":
+            self._work.interrupt()
 
     def lose(
         self,
@@ -144,8 +162,7 @@ class Connection:
     ) -> None:
         """Give the present connection up, and wait for the next attempt.
 
-        Raises:
-            SseError: there is to be none.
+        If there is to be none, it is over, and that is its `failure`.
         """
         now = self._clock.now()
         self._drop()
@@ -153,14 +170,21 @@ class Connection:
         if self._is_asked:
             self._is_asked, self.backoff.attempt, delay = False, 0, 0.0
             reason = "asked"
-        elif self.backoff.is_exhausted or not self._is_repeatable(error):
-            self._give_up(reason, error)
+        elif not self._may_return(error):
+            self.fail(last_word(reason, error, self.backoff.attempt + 1))
+            return
         else:
             delay = self.backoff.next(retry_after)
         if self._is_stalled:
             reason, delay, self._is_stalled = "stalled", 0.0, False
         self._due = now + delay
-        self._become("waiting", delay, reason, error)
+        self._become("waiting", delay=delay, reason=reason, error=error)
+
+    def fail(self, error: SseError | EventTooLarge) -> None:
+        """End it for good, because of *error*."""
+        if not self.is_closed:
+            self.failure = error
+            self.end("fatal", error)
 
     def end(self, reason: str, error: BaseException | None = None) -> None:
         """End it for good; what was not handed over is dropped."""
@@ -169,109 +193,94 @@ class Connection:
         self._drop()
         self.ready.clear()
         self.watchdog.stop()
-        self._become("closed", None, reason, error)
-        self._rouse()
+        self._become("closed", reason=reason, error=error)
+        self._work.interrupt()
 
     async def aclose(self) -> None:
         """End it, and free what it holds."""
         self.end("client")
-        if (task := self.watchdog.stop()) is not None:
-            await asyncio.wait({task})
-        if self._owns_session and self._session is not None:
-            await self._session.close()
-
-    async def _read(self, response: aiohttp.ClientResponse) -> None:
-        decoder = self._decoder
         try:
-            decoder.feed(b"")  # raises what the last chunk ended in
-            data = await self._bytes(response)
-            if self.response is not response:
-                return
-            if not data:
-                self.lose("eof")
-                return
-            self.ready.extend(decoder.feed(data))
+            if (task := self.watchdog.stop()) is not None:
+                await asyncio.wait({task})
+        finally:
+            if self._owns_session and self._session is not None:
+                await self._session.close()
+
+    async def _read(self, body: Body) -> None:
+        try:
+            events = await body.read()
         except EventTooLarge as error:
-            self.end("fatal", error)
-            raise
+            self.fail(error)
+            return
         except LOST as error:
-            if isinstance(error, SseError):
-                raise
-            if self.response is response:
+            if self.body is body:
                 self.lose("network", error)
             return
-        self._note_retry()
-
-    async def _bytes(self, response: aiohttp.ClientResponse) -> bytes:
-        if self._broken is not None:
-            raise self._broken
-        self.watchdog.waiting_since = self._clock.now()
-        try:
-            return await response.content.readany()
-        except LOST as error:
-            rest = _rest(response.content)
-            if not rest:
-                raise
-            self._broken = error
-            return rest
-        finally:
-            self.watchdog.waiting_since = None
-
-    def _note_retry(self) -> None:
-        if self._decoder.retry is None:
+        if self.body is not body:
+            return  # it was given up meanwhile
+        if events is None:
+            self.lose("eof")
             return
-        seconds = self._decoder.retry / 1000
-        if seconds != self.backoff.retry:
+        self.ready.extend(events)
+        self._note_retry(body.retry)
+
+    def _note_retry(self, seconds: float | None) -> None:
+        if seconds is not None and seconds != self.backoff.retry:
             self.backoff.retry = seconds
             if self.is_greeted:
                 # Ours says it anew to keep clients away for a while.
                 self.backoff.least = seconds
 
-    async def _reach(self) -> None:
+    async def _reach(self, session: aiohttp.ClientSession) -> None:
         left = self._due - self._clock.now()
         if left > 0:
-            await self._apart(self._clock.sleep(left))
+            await self._work.run(self._clock.sleep(left))
             return
         self._is_asked = False
-        if self.info.state != "connecting":
+        if session.closed:
+            self.fail(SseConnectionError("session= was closed, and is needed still"))
+            return
+        if self.status.info.state != "connecting":
             self._become("connecting")
         try:
-            await self._apart(self._attempt())
+            await self._work.run(self._attempt(session))
         except SseHTTPError as error:
             self._refused(error)
         except SseError as error:
-            self.end("fatal", error)
-            raise
+            self.fail(error)
         except LOST as error:
             final = fatal(error)
-            if final is not None:
-                self.end("fatal", final)
-                raise final from error
-            self.lose("network", error)
+            if isinstance(final, SseHTTPError):
+                self._refused(final)
+            elif final is not None:
+                self.fail(final)
+            else:
+                self.lose("network", error)
 
-    async def _attempt(self) -> None:
-        session = self._session
-        assert session is not None, "open() first"
+    async def _attempt(self, session: aiohttp.ClientSession) -> None:
         response = None
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._target.request(session, self.place)
+            response = await self._target.request(session, self.place, self._timeout)
             refused = await refusal(response, decompresses=session.auto_decompress)
+            if refused is not None:
+                raise refused
         except BaseException:
             if response is not None:
                 response.close()
             raise
-        if refused is not None or self.is_closed:
+        if self.is_closed:
             response.close()
-        if refused is not None:
-            raise refused
-        if not self.is_closed:
+        else:
             self._adopt(response)
 
     def _adopt(self, response: aiohttp.ClientResponse) -> None:
-        self.response = response
-        self._decoder = Decoder(self.place, max_event_bytes=self._limit)
+        self.body = Body(
+            response, self.watchdog, place=self.place, max_event_bytes=self._limit
+        )
+        if self._on_comment is not None:
+            self.body.tell_comments(self._on_comment)
         self._has_fresh_headers = self._is_stalled = self.is_greeted = False
+        self.watchdog.fed()
         self.backoff.opened(self._clock.now())
         self._become("open")
 
@@ -288,84 +297,21 @@ class Connection:
         ):
             self._has_fresh_headers = True
         else:
-            self.end("fatal", error)
-            raise error
+            self.fail(error)
 
-    def _is_repeatable(self, error: BaseException | None) -> bool:
-        """Whether the request may be made again: a POST that was done is not."""
-        if self._target.method in ("GET", "HEAD") or self.place:
-            return True
-        return isinstance(error, SseHTTPError) and error.status in _REPEATABLE
-
-    def _give_up(self, reason: str, error: BaseException | None) -> NoReturn:
-        if isinstance(error, SseHTTPError):
-            self.end("fatal", error)
-            raise error
-        final = SseConnectionError(
-            f"no stream after {self.backoff.attempt + 1} attempts, the last ended by: "
-            f"{error or reason}"
-        )
-        self.end("fatal", final)
-        raise final from error
-
-    async def _apart(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do *work*, which `end` and `reconnect` may break off."""
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
-        task.add_done_callback(_retrieved)
-        self._wake = wake = loop.create_future()
-        try:
-            await asyncio.wait({task, wake}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._wake = None
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
-
-    def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _may_return(self, error: BaseException | None) -> bool:
+        repeatable = self._target.is_repeatable(self.place, error)
+        return repeatable and not self.backoff.is_exhausted
 
     def _drop(self) -> None:
-        self._broken = None
-        response, self.response = self.response, None
-        if response is not None:
-            # Not release(): that would keep reading what will never end.
-            response.close()
+        body, self.body = self.body, None
+        if body is not None:
+            body.close()
 
     def _stall(self) -> None:
-        if self.response is not None:
+        if self.body is not None:
             self._is_stalled = True
-            self.response.close()
+            self.body.close()
 
-    def _become(
-        self,
-        state: State,
-        delay: float | None = None,
-        reason: str | None = None,
-        error: BaseException | None = None,
-    ) -> None:
-        self.info = StateInfo(state, self.backoff.attempt, delay, reason, error)
-        if self._on_state is not None:
-            try:
-                self._on_state(self.info)
-            except Exception:
-                _logger.exception("on_state= raised, and the stream goes on")
-
-
-def _rest(content: Any) -> bytes:
-    """Return what was received before the connection broke.
-
-    aiohttp raises first, and would let go of what nobody had read yet.
-    """
-    content.set_exception(None)
-    data: bytes = content.read_nowait()
-    return data
-
-
-def _retrieved(task: asyncio.Task[None]) -> None:
-    """Look at what *task* raised, also where nobody waits for it any more."""
-    if not task.cancelled():
-        task.exception()
+    def _become(self, state: State, **facts: Any) -> None:
+        self.status.become(state, self.backoff.attempt, **facts)

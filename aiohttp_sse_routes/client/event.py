@@ -15,14 +15,14 @@ from typing import Any, Literal
 import msgspec
 
 from ..decoder import DecodedEvent
+from ..errors import ConfigurationError
 from .errors import SseDecodeError
 
 Decode = Literal["text", "json", "auto"] | Callable[[str], Any]
 State = Literal["connecting", "open", "waiting", "closed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """An event of a stream.
 
     Attributes:
@@ -97,6 +97,9 @@ class Opener:
     Args:
         decode: What is made of a text.
         events: The types of the data, by the names of events.
+
+    Raises:
+        ConfigurationError: a type is none that data can become.
     """
 
     def __init__(self, decode: Decode, events: Mapping[str, Any]) -> None:
@@ -139,4 +142,7 @@ class Opener:
 
 def _typed(kind: Any) -> Callable[[str], Any]:
     own: Callable[[str], Any] | None = getattr(kind, "model_validate_json", None)
-    return own or msgspec.json.Decoder(kind).decode
+    try:
+        return own or msgspec.json.Decoder(kind).decode
+    except TypeError as error:
+        raise ConfigurationError(f"events={{...: {kind!r}}}: {error}") from error

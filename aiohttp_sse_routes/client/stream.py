@@ -1,8 +1,7 @@
 """A stream as its consumer has it: events in their order, and the place in them.
 
 Law: an event is handed over in the same turn in which the place moves behind it; there
-is no ``await`` between the two. What servers of ours say about a stream is acted upon
-when its turn among the events has come.
+is no ``await`` between the two.
 """
 
 from __future__ import annotations
@@ -11,26 +10,23 @@ __all__ = ("OnGap", "Stream")
 
 import asyncio
 import inspect
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Literal, NoReturn, Self
+from weakref import WeakSet
 
 import aiohttp
 
 from ..decoder import DecodedEvent
 from ..errors import ReplayGap
 from ..streams.clock import Clock
+from .comments import Comments
 from .connection import Connection
+from .controls import Controls
 from .errors import SseError
 from .event import Event, Gap, Opener, State, StateInfo
 
 OnGap = Literal["raise", "ignore"] | Callable[[Gap], Awaitable[object] | object]
-
-_CONTROLS: Final = frozenset(
-    {"sse-busy", "sse-cursor", "sse-end", "sse-error", "sse-gap", "sse-hello"}
-)
-_MARGIN: Final = 10.0
 
 
 class Stream:
@@ -58,21 +54,28 @@ class Stream:
         self._clock = clock
         self._stall = stall_timeout
         self._on_gap = on_gap
-        self._controls = frozenset() if strict else _CONTROLS
+        self._controls = Controls(connection, stall_timeout, strict=strict)
         self._is_manual = ack == "manual"
         self._acknowledged = connection.place
-        self._resumed: str | None = None
-        self._is_replayed = False
-        self._told: aiohttp.ClientResponse | None = None
+        self._was_entered = False
+        self._is_awaited = False
+        # Weak, so that those that are no longer looked at take no more.
+        self._comments = WeakSet[Comments]()
 
     async def __aenter__(self) -> Self:
+        if self._was_entered:
+            raise RuntimeError("it was opened before: connect(...) makes a new stream")
+        self._was_entered = True
+        connection = self._connection
         try:
-            await self._connection.open()
+            await connection.open()
+            if connection.failure is not None:
+                self._raise_end()
         except BaseException:
-            await self._connection.aclose()
+            await connection.aclose()
             raise
         if isinstance(self._stall, float | int):
-            self._connection.watchdog.watch(self._stall)
+            connection.watchdog.watch(self._stall)
         return self
 
     async def __aexit__(
@@ -87,26 +90,17 @@ class Stream:
         return self
 
     async def __anext__(self) -> Event:
-        connection = self._connection
-        ready = connection.ready
+        connection, controls = self._connection, self._controls
         while True:
-            if connection.response is not self._told and self._controls:
-                self._told = connection.response
-                self._tell_header()
-            elif not ready:
+            if not controls.act():
                 if connection.is_closed:
-                    raise StopAsyncIteration
-                await connection.more()
-            elif (
-                ready[0].type in self._controls
-                and ready[0].json
-                and (told := _object(ready[0])) is not None
-            ):
-                await self._control(ready[0], told)
+                    self._raise_end()
+                await self._wait()
+            elif (gap := controls.gap()) is not None:
+                await self._miss(gap)
             else:
-                event = ready.popleft()
-                connection.place = event.last_event_id
-                return self._open(event, self._is_replayed, self._clock.now())
+                event = connection.take()
+                return self._open(event, controls.is_replayed, self._clock.now())
 
     @property
     def last_event_id(self) -> str:
@@ -120,12 +114,12 @@ class Stream:
     @property
     def info(self) -> StateInfo:
         """What the stream is about."""
-        return self._connection.info
+        return self._connection.status.info
 
     @property
     def state(self) -> State:
         """``connecting``, ``open``, ``waiting`` or ``closed``."""
-        return self._connection.info.state
+        return self._connection.status.info.state
 
     @property
     def attempt(self) -> int:
@@ -140,7 +134,7 @@ class Stream:
     @property
     def resumed(self) -> str | None:
         """``fresh``, ``continued`` or ``gap``, as the server has said; else None."""
-        return self._resumed
+        return self._controls.resumed
 
     def ack(self, event: Event) -> None:
         """Note that all up to *event* is done; `last_event_id` moves behind it.
@@ -177,6 +171,19 @@ class Stream:
         """
         return await self._take(count, None, timeout)
 
+    def comments(self) -> AsyncIterator[str]:
+        """Return an iterator over the comments that come from now on.
+
+        It may be iterated beside the events, in a task of its own, or alone. Where
+        events come, too, it goes on when they were taken. The last 1,000 that nobody
+        has looked at are kept, and of those no more than a million characters.
+        Iterating raises and ends as iterating over events does.
+        """
+        comments = Comments(self._bring)
+        self._comments.add(comments)
+        self._connection.tell_comments(self._comment)
+        return comments
+
     async def reconnect(self) -> None:
         """Drop the connection, and connect anew with the next event that is asked for.
 
@@ -203,7 +210,7 @@ class Stream:
                         wanted.append(event)
         except BaseException:
             # It was not handed over: the next to ask is given it.
-            if taken and not self._connection.is_closed:
+            if taken and self.info.reason != "client":
                 self._connection.place = place
                 self._connection.ready.extendleft(map(_decoded, reversed(taken)))
             raise
@@ -215,74 +222,48 @@ class Stream:
         except StopAsyncIteration:
             raise SseError("the stream has ended") from None
 
-    async def _control(self, event: DecodedEvent, told: dict[str, Any]) -> None:
-        connection = self._connection
-        if event.type == "sse-gap":
-            await self._gap(event, told)
-            return
-        connection.ready.popleft()
-        connection.place = event.last_event_id
-        match event.type:
-            case "sse-hello":
-                self._hello(told)
-            case "sse-cursor":
-                self._is_replayed = self._is_replayed and told.get("live") is not True
-            case "sse-end":
-                connection.end(str(told.get("reason", "finished")))
-            case _:
-                # Nothing comes behind it; `retry` says when to come back.
-                connection.backoff.least = connection.backoff.retry
-                connection.lose(event.type.removeprefix("sse-"))
+    async def _wait(self) -> None:
+        """Wait for the next event or what else comes."""
+        if self._is_awaited:
+            raise RuntimeError("another task waits for this stream's next event")
+        self._is_awaited = True
+        try:
+            await self._connection.more()
+        finally:
+            self._is_awaited = False
 
-    def _hello(self, told: dict[str, Any]) -> None:
-        self._connection.is_greeted = True
-        self._is_replayed = told.get("replay") is True
-        resumed, heartbeat = told.get("resumed"), told.get("heartbeat")
-        self._resumed = resumed if isinstance(resumed, str) else None
-        sound = isinstance(heartbeat, float | int) and 0 < heartbeat < float("inf")
-        if self._stall == "server" and sound:
-            assert heartbeat is not None
-            self._connection.watchdog.watch(2 * heartbeat + _MARGIN)
+    def _raise_end(self) -> NoReturn:
+        """Tell what the stream was ended by, once; then that it has ended."""
+        failure, self._connection.failure = self._connection.failure, None
+        raise failure or StopAsyncIteration
 
-    async def _gap(self, event: DecodedEvent, told: dict[str, Any]) -> None:
+    async def _miss(self, gap: Gap) -> None:
         """Tell the user first: a callback that is cancelled is called again."""
-        reason, after = str(told.get("reason")), told.get("after")
-        after = after if isinstance(after, str) else None
-        gap = Gap(reason, after, event.last_event_id)
+        connection = self._connection
+        event = connection.ready[0]
         if callable(self._on_gap):
             result = self._on_gap(gap)
             if inspect.isawaitable(result):
                 await result
-        ready = self._connection.ready
-        if not ready or ready[0] is not event:
+        if not connection.ready or connection.ready[0] is not event:
             return  # it was closed meanwhile
-        ready.popleft()
-        self._connection.place = event.last_event_id
+        connection.take()
         if self._on_gap == "raise":
-            raise ReplayGap(reason, after, event.last_event_id)
+            raise ReplayGap(gap.reason, gap.after, gap.id)
 
-    def _tell_header(self) -> None:
-        """Make an event of the gap that a route without control events tells."""
-        response, place = self._told, self._connection.place
-        self._is_replayed = False
-        self._resumed = None
-        if response is None:
-            return
-        resumed = response.headers.get("SSE-Resume", "")
-        self._resumed = resumed.partition(";")[0].strip() or None
-        if resumed.startswith("gap"):
-            data = json.dumps({"reason": "unknown", "after": place or None})
-            gap = DecodedEvent("sse-gap", data, None, place, True)
-            self._connection.ready.appendleft(gap)
+    async def _bring(self) -> None:
+        """Bring more, for who looks at comments; events wait for who takes them."""
+        connection = self._connection
+        if self._controls.act():
+            await connection.status.change()
+        elif connection.is_closed:
+            raise connection.failure or StopAsyncIteration
+        else:
+            await connection.more()
 
-
-def _object(event: DecodedEvent) -> dict[str, Any] | None:
-    """Return the object that *event* carries; None if it carries none."""
-    try:
-        value = json.loads(event.data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    def _comment(self, text: str) -> None:
+        for comments in self._comments:
+            comments.add(text)
 
 
 def _decoded(event: Event) -> DecodedEvent:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("Headers", "Target", "checked_id", "checked_url")
 
+import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,13 +19,16 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import ConfigurationError
-from .errors import SseIdError
+from .errors import SseHTTPError, SseIdError
 
 Headers = (
     Mapping[str, str] | Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 )
 
 _HOPS: Final = 20
+_UNDONE: Final = frozenset({408, 425, 429, 503})
+"""Statuses that say that nothing was done."""
+
 _UNSENDABLE: Final = re.compile("[\0-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _OURS: Final = frozenset(
     {
@@ -93,18 +97,44 @@ class Target:
         """Whether each attempt asks for its headers."""
         return callable(self._headers)
 
+    def is_repeatable(self, place: str, error: BaseException | None) -> bool:
+        """Return whether the request may be made again: a POST that was done is not.
+
+        Args:
+            place: The last event ID, by which it would go on and not begin anew.
+            error: What the last attempt ended in.
+        """
+        if self.method in ("GET", "HEAD") or place:
+            return True
+        return isinstance(error, SseHTTPError) and error.status in _UNDONE
+
     async def request(
-        self, session: aiohttp.ClientSession, place: str
+        self, session: aiohttp.ClientSession, place: str, timeout: float | None
     ) -> aiohttp.ClientResponse:
         """Make one attempt.
 
         Args:
             session: By which it is made.
             place: The last event ID.
+            timeout: Seconds for it, up to the answer's headers.
 
         Raises:
             SseIdError: *place* cannot be sent.
+            TimeoutError: there was no answer in time.
         """
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await self._request(session, place)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            text = f"no answer within connect_timeout={timeout} s{_crowd(session)}"
+            raise TimeoutError(text) from error
+
+    async def _request(
+        self, session: aiohttp.ClientSession, place: str
+    ) -> aiohttp.ClientResponse:
         headers = CIMultiDict(self._head)
         headers.update(await self._given())
         # HTTP strips what is around a value.
@@ -133,6 +163,17 @@ class Target:
         return given or {}
 
 
+def _crowd(session: aiohttp.ClientSession) -> str:
+    """Return what else may be why there is no answer: all places are taken."""
+    connector = session.connector
+    if connector is None or not (connector.limit or connector.limit_per_host):
+        return ""
+    return (
+        f"; each open stream takes a place of the session's connector, which has "
+        f"limit={connector.limit} and limit_per_host={connector.limit_per_host}"
+    )
+
+
 def checked_url(url: str | URL) -> URL:
     """Return *url* if a stream can be there.
 
@@ -147,8 +188,8 @@ def checked_url(url: str | URL) -> URL:
         raise ConfigurationError(f"{url!r} has to begin with http:// or https://")
     if parsed.user is not None or parsed.password is not None:
         raise ConfigurationError(
-            "a URL with a user in it ends up in logs: give headers={'Authorization': "
-            "aiohttp.encode_basic_auth(user, password)}"
+            "a URL with a user in it ends up in logs: send the header Authorization, "
+            "which aiohttp.encode_basic_auth(user, password) makes"
         )
     return parsed
 

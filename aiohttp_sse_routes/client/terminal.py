@@ -9,20 +9,25 @@ from __future__ import annotations
 __all__ = ("tail",)
 
 import asyncio
+import io
 import json
 import os
 import re
+import select
+import stat
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigurationError, ReplayGap, SSERoutesError
 from .connecting import connect
 from .event import Event, StateInfo
+from .interruptible import Interruptible
 from .stream import Stream
 
-_STEERING: Final = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters, and those that turn the direction of what stands around them.
+_STEERING: Final = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1;36m", "\x1b[0m"
 
 
@@ -49,9 +54,12 @@ def tail(
     """
     if colour is None:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    if since is None:
-        since = _kept(state)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal's encoding lacks is no reason to end.
+        sys.stdout.reconfigure(errors="replace")
     try:
+        if since is None:
+            since = _kept(state)
         stream = connect(
             url,
             headers=headers,
@@ -71,10 +79,28 @@ def tail(
     except BrokenPipeError:
         # Python flushes once more at its end, and nobody is there to read that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _say(str(error))
+        return 2
+    except UnicodeDecodeError:
+        _say(f"--state: {state} is no file that has kept a place")
+        return 2
     return 0
 
 
 async def _follow(
+    stream: Stream,
+    as_json: bool,
+    names: Collection[str],
+    state: Path | None,
+    colour: bool,
+) -> None:
+    work = Interruptible()
+    _when_nobody_reads(work.interrupt)
+    await work.run(_write(stream, as_json, names, state, colour))
+
+
+async def _write(
     stream: Stream,
     as_json: bool,
     names: Collection[str],
@@ -96,16 +122,43 @@ async def _follow(
                 _say(f"events are lost: {gap.reason}")
 
 
+def _when_nobody_reads(told: Callable[[], object]) -> None:
+    """Call *told* when the pipe is closed, not only when there is more to write."""
+    try:
+        pipe = sys.stdout.fileno()
+    except OSError:
+        return  # it is something in this process
+    if sys.platform == "win32" or not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+        return
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        loop.remove_reader(pipe)
+        poll = select.poll()
+        poll.register(pipe, 0)
+        if poll.poll(0):
+            told()
+
+    loop.add_reader(pipe, look)
+
+
 def _json(event: Event) -> str:
-    data = event.json() if event.is_json else event.raw
-    fields = {"type": event.type, "id": event.id, "data": data}
+    fields = {"type": event.type, "id": event.id, "data": event.raw}
     # ASCII, so that no byte of it steers a terminal either.
+    if event.is_json:
+        try:
+            decoded = {**fields, "data": event.json()}
+            return json.dumps(decoded, allow_nan=False) + "\n"
+        except (ValueError, RecursionError):
+            pass  # it is not what it was said to be
     return json.dumps(fields) + "\n"
 
 
 def _text(event: Event, colour: bool) -> str:
     type_ = _STEERING.sub("�", event.type)
-    data = _STEERING.sub("�", event.raw)
+    # Set in, so that no line of it looks like an event.
+    indent = " " * (len(type_) + 1)
+    data = _STEERING.sub("�", event.raw).replace("\n", f"\n{indent}")
     if colour:
         return f"{_BOLD}{type_}{_PLAIN} {data}\n"
     return f"{type_} {data}\n"
@@ -113,7 +166,8 @@ def _text(event: Event, colour: bool) -> str:
 
 def _tell(info: StateInfo) -> None:
     if info.state == "waiting" and info.delay is not None:
-        _say(f"{info.reason}; again in {info.delay:.1f} s")
+        why = f": {info.error}" if info.error else ""
+        _say(f"{info.reason}{why}; again in {info.delay:.1f} s")
 
 
 def _say(text: str) -> None:
@@ -126,7 +180,7 @@ def _say(text: str) -> None:
 def _kept(state: Path | None) -> str:
     if state is None or not state.exists():
         return ""
-    return state.read_text("utf-8")
+    return state.read_text("utf-8").rstrip("\r\n")
 
 
 def _keep(state: Path | None, place: str) -> None:

@@ -1,7 +1,9 @@
 """Notices a connection on which nothing comes any more.
 
 Law: only the time counts during which somebody waits for bytes, so that a consumer that
-is slow is not held for a server that is silent. Any byte counts.
+is slow is not held for a server that is silent; but all of it does, in however many
+waits, so that one who asks again and again with a short timeout notices too. Any byte
+counts.
 """
 
 from __future__ import annotations
@@ -15,21 +17,19 @@ from ..streams.clock import Clock
 
 
 class Watchdog:
-    """Calls *bark* when a wait has lasted for too long.
+    """Calls *bark* when bytes were waited for in vain for too long.
 
     Args:
         clock: What time it is.
-        bark: Called once for each wait that does.
-
-    Attributes:
-        waiting_since: When the present wait began; None if nobody waits.
+        bark: Called then, and again after as long a time.
     """
 
     def __init__(self, clock: Clock, bark: Callable[[], None]) -> None:
-        self.waiting_since: float | None = None
         self._clock = clock
         self._bark = bark
         self._limit = 0.0
+        self._waited = 0.0
+        self._since: float | None = None  # when it would have begun in one wait
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, limit: float) -> None:
@@ -39,6 +39,20 @@ class Watchdog:
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="sse-client-watchdog")
 
+    def begin(self) -> None:
+        """Note that bytes are waited for."""
+        self._since = self._clock.now() - self._waited
+
+    def pause(self) -> None:
+        """Note that they are not for the moment."""
+        if self._since is not None:
+            self._waited = self._clock.now() - self._since
+            self._since = None
+
+    def fed(self) -> None:
+        """Note that bytes have come, or that there is a new connection."""
+        self._waited = 0.0
+
     def stop(self) -> asyncio.Task[None] | None:
         """End watching; return the task that ends."""
         if self._task is not None:
@@ -47,10 +61,11 @@ class Watchdog:
 
     async def _run(self) -> None:
         while True:
-            since, now = self.waiting_since, self._clock.now()
-            left = self._limit if since is None else since + self._limit - now
+            since, now = self._since, self._clock.now()
+            # Nobody waits: then it cannot be over sooner than in what is left.
+            left = self._limit - (self._waited if since is None else now - since)
             if left <= 0:
-                self.waiting_since = None
+                self._since, self._waited = None, 0.0
                 self._bark()
                 left = self._limit
             await self._clock.sleep(left)
