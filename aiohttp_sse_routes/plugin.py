@@ -303,6 +303,8 @@ SSE_KEY: Final = web.AppKey("aiohttp_sse_routes", SSE)
 def get_sse(request_or_app: web.BaseRequest | web.Application) -> SSE:
     """Return the `SSE` object of the application, from a request or from itself.
 
+    A sub-application has the root's, from the start on.
+
     Raises:
         NotSetUp: ``setup(app)`` was not called.
     """
@@ -408,11 +410,15 @@ def setup(
                 "SSERouteTableDef of their own and app.add_routes(table)"
             )
         for inner in all_apps(app)[1:]:
-            if SSE_KEY in inner:
+            if inner.get(SSE_KEY, sse) is not sse:
                 raise ConfigurationError(
                     "setup() was called on a sub-application and on the root: call it "
                     "on the root alone, and sub.add_routes(table) on the other"
                 )
+            if SSE_KEY not in inner:
+                # A shared run's, or a background task's, that knows no other. At a
+                # second start it is there, and the application frozen.
+                inner[SSE_KEY] = sse
         found = find_routes(app)
         pages.open(found)
         if settings.allow_origins:

@@ -105,9 +105,16 @@ def quick_json(limit: int) -> Callable[[Any], bytes | None]:
 
 
 def _convert(value: Any) -> Any:
-    """Hand on what msgspec does not know itself: pydantic models by their own dump."""
+    """Hand on what msgspec does not know itself.
+
+    Pydantic models by their own dump; a kind of text or number, such as Jinja's Markup
+    and numpy's float64, as what it is one of.
+    """
     if _is_pydantic(value):
         return value.model_dump(mode="json")
+    plain = _plain(value)
+    if plain is not None:
+        return plain
     raise EventError(
         f"{_kind(value)} cannot be sent as JSON: yield a dict, list, dataclass, attrs "
         "class, msgspec.Struct or pydantic model, or pass setup(dumps=...)"
@@ -123,9 +130,18 @@ def _is_pydantic(value: Any) -> bool:
     )
 
 
+def _plain(value: Any) -> str | int | float | None:
+    # By their class and not by the value, whose own conversion may say anything else.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else None
+
+
 def _inside(value: Any) -> Any:
     # pydantic's JSON mode has made None of a NaN where a field's type is Any.
-    return value.model_dump() if _is_pydantic(value) else None
+    return value.model_dump() if _is_pydantic(value) else _plain(value)
 
 
 def _has_nan(value: Any) -> bool:

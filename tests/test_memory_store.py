@@ -39,6 +39,24 @@ async def test_an_append_is_handed_on_before_it_returns(clock: SettableClock) ->
     await store.close()
 
 
+async def test_an_age_counts_from_the_append(
+    store: MemoryStore, clock: SettableClock
+) -> None:
+    """Whoever begins to read is not given what is too old, tick or no tick."""
+    places = []
+    for _ in range(3):
+        places.append((await put(store, "c", "a")).last)
+        await clock.advance(0.25)
+    floors = []
+    await clock.advance(99)
+    for _ in range(4):
+        store.refresh()
+        floors.append(store.tail.floor("c"))
+        await clock.advance(0.25)
+    # The third may live as long as the second, a 64th of the age longer.
+    assert [0, places[0], places[0], places[2]] == floors
+
+
 async def test_a_key_is_known_for_five_minutes(
     store: MemoryStore, clock: SettableClock
 ) -> None:

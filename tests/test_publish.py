@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from aiohttp_sse_routes import (
     EventTooLarge,
     MemoryStore,
     ServerSentEvent,
+    SharedRun,
     SSERouteTableDef,
     StoreError,
     get_sse,
@@ -368,12 +369,16 @@ async def test_two_applications_know_nothing_of_each_other(serve: Serve) -> None
 
 
 async def test_a_sub_application_publishes_to_the_root(serve: Serve) -> None:
-    """`get_sse` in a sub-application's handler is the root's."""
+    """`get_sse` in a sub-application's handler or shared run is the root's."""
     table = SSERouteTableDef()
 
     @table.sse_route("/follow")
     async def follow(request: web.Request) -> Channels:
         return Channels("a")
+
+    @table.sse_route("/run", shared=True)
+    async def run(run: SharedRun) -> AsyncIterator[str]:
+        yield await get_sse(run.app).publish("a", "from a run")
 
     async def say(request: web.Request) -> web.Response:
         cursor = await get_sse(request).publish("a", "hi")
@@ -391,3 +396,7 @@ async def test_a_sub_application_publishes_to_the_root(serve: Serve) -> None:
             cursor = await response.text()
         event = await stream.next()
         assert (cursor, "hi") == (event.id, event.data)
+        async with served.stream("/sub/run") as other:
+            cursor = (await other.next()).data
+        event = await stream.next()
+        assert (cursor, "from a run") == (event.id, event.data)

@@ -320,6 +320,8 @@ async def test_an_application_started_twice(
     table = SSERouteTableDef()
     table.sse_route("/shared", shared=True)(path_of)
     app = app_of(table, clock=clock, allow_origins=["https://a.example"])
+    sub = web.Application()
+    app.add_subapp("/sub", sub)
     for _ in range(2):
         runner = web.AppRunner(app, handler_cancellation=handler_cancellation)
         await runner.setup()
@@ -330,6 +332,7 @@ async def test_an_application_started_twice(
                 await stream.next()
                 assert {"resumed": "fresh", "heartbeat": 15.0} == stream.hello
                 assert 1 == get_sse(app).connections
+                assert get_sse(app) is get_sse(sub)
             await served.close()
         assert 0 == get_sse(app).connections
 

@@ -109,6 +109,23 @@ class Aliased(pydantic.BaseModel):
         return when.year
 
 
+class Text(str):
+    """A kind of text, as Jinja's Markup is one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "for people"
+
+
+class Count(int):
+    """A kind of whole number."""
+
+
+class Share(float):
+    """A kind of number, as numpy's float64 is one."""
+
+
 HOLDERS = [Data, Attrs, Struct, Model, PydanticData]
 UUID = uuid.UUID(int=1)
 NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
@@ -129,6 +146,9 @@ NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
         (Level.HIGH, "high"),
         (Level.LOW, 1),
         (Number.ONE, 1),
+        (Text("<p>"), "<p>"),
+        (Count(2**70), 2**70),
+        ([Share(0.5)], [0.5]),
         ({1}, [1]),
         (frozenset([1]), [1]),
         ((1, 2), [1, 2]),
@@ -153,6 +173,7 @@ def test_objects_and_what_they_hold(
         ([], []),
         ({}, {}),
         ({1: 2, UUID: 3}, {"1": 2, str(UUID): 3}),
+        ({Text("a"): 2, Count(1): Share(3)}, {"a": 2, "1": 3}),
         ([None], [None]),
         (Named(3), [3]),
         (NOON, "2026-01-02T12:00:00Z"),
@@ -204,6 +225,7 @@ NANS = [math.nan, math.inf, -math.inf]
         lambda x: x,
         lambda x: [1, [x]],
         lambda x: {"a": {"b": x}},
+        lambda x: [None, Share(x)],
         lambda x: {x},
         lambda x: (None, x),
         Named,

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_sse_routes import (
+    Channels,
     ConfigurationError,
     NotSetUp,
     SharedRun,
@@ -71,6 +72,16 @@ async def generator(request: web.Request) -> AsyncIterator[int]:
 async def coroutine(request: web.Request) -> AsyncIterator[int]:
     """Be as a handler may be."""
     return generator(request)
+
+
+async def channels(request: web.Request) -> Channels:
+    """Be as a handler of channels should be."""
+    return Channels("a")
+
+
+async def untold(request: web.Request):  # type: ignore[no-untyped-def]
+    """Be as a handler may be, and do not say which it is."""
+    return Channels("a")
 
 
 async def shared_run(run: SharedRun) -> AsyncIterator[int]:
@@ -179,6 +190,8 @@ def test_paths(path: Any) -> None:
 HANDLERS: dict[str, Any] = {
     "generator": generator,
     "coroutine": coroutine,
+    "channels": channels,
+    "untold": untold,
     "shared": shared_run,
 }
 
@@ -277,6 +290,19 @@ def test_values_at_the_edge(option: str, value: Any) -> None:
     assert found == (tuple(value) if option == "methods" else value)
 
 
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("coroutine", {"resume": 0, "replay": 5}),
+        ("channels", {"on_slow": "conflate", "share": True, "owner": plain}),
+        ("untold", {"resume": 0, "on_slow": "gap"}),
+    ],
+)
+def test_options_that_may_mean_something(form: str, options: dict[str, Any]) -> None:
+    """What a coroutine function does not say that it returns is not held against it."""
+    assert options.keys() == SSERouteDef("/path", HANDLERS[form], **options).given
+
+
 @pytest.mark.parametrize("option", ["heart_beat", "store", "prefix", "path_"])
 def test_unknown_options(option: str) -> None:
     """A misspelt option fails, and the text lists those that there are."""
@@ -296,6 +322,14 @@ def test_unknown_options(option: str) -> None:
         ("generator", {"on_slow": "gap"}),
         ("generator", {"on_slow": "disconnect"}),
         ("coroutine", {"history": 5}),
+        ("coroutine", {"on_slow": "gap"}),
+        ("coroutine", {"share": False}),
+        ("channels", {"history": 5}),
+        ("channels", {"open_timeout": 1}),
+        ("channels", {"replay": 5}),
+        ("channels", {"replay_bytes": 5}),
+        ("channels", {"resume": 0}),
+        ("untold", {"history": 5}),
         ("shared", {"owner": plain}),
         ("shared", {"methods": ("POST",)}),
         ("shared", {"methods": ("GET", "POST")}),

@@ -84,8 +84,8 @@ async def opened(served: Served, **options: Any) -> EventStream:
     return stream
 
 
-async def test_the_state_comes_first_without_ids(serve: Serve) -> None:
-    """Then the place, then what is published; a snapshot's ids move nothing."""
+async def test_the_state_comes_first(serve: Serve) -> None:
+    """Then the place, then what is published; its ids say that it is a part."""
     state = State()
     state.values = [{"n": 1}, ServerSentEvent("two", event="named"), None, "three"]
     served = await serve(app_of(state.table))
@@ -102,7 +102,7 @@ async def test_the_state_comes_first_without_ids(serve: Serve) -> None:
     hello, *values, place, after = parse_response(client.received).blocks
     assert ['{"n":1}', "two", "three"] == [block["data"] for block in values]
     assert ["", "named", ""] == [block.get("event", "") for block in values]
-    assert not any("id" in block for block in values)
+    assert {hello["id"]} == {block["id"] for block in values}
     assert broker_of(served).cursor(1) == place["id"]
     assert place["id"].replace(".l.", ".s.") == hello["id"]
     assert (cursor, "after") == (after["id"], after["data"])
@@ -419,7 +419,7 @@ class Wrong:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (ServerSentEvent("x", id="1"), "carry no id"),
+        (ServerSentEvent("x", id="1"), "get their ids here"),
         (Wrong(), "JSON"),
         ("x" * 2000, "over the limit"),
     ],

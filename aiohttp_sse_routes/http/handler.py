@@ -6,21 +6,24 @@ what it yields is encoded by its route's options.
 
 from __future__ import annotations
 
-__all__ = ("Target", "label_of", "maybe_await", "name_of")
+__all__ = ("Target", "declared", "label_of", "maybe_await", "name_of")
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import typing
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any, Final, Literal
 
 from aiohttp import web
 
 from ..errors import ConfigurationError
 from ..naming import names_by_type
-from ..settings import Form, RouteSettings
+from ..settings import Form, RouteSettings, function_of
 from ..streams.channels import Channels
 from ..wire import Encoder
 from .hub import Hub
+
+_ITERATORS: Final = ("AsyncGenerator", "AsyncIterable", "AsyncIterator")
 
 
 class Target:
@@ -119,6 +122,26 @@ def label_of(handler: Callable[..., Any]) -> str:
     named = handler if hasattr(handler, "__qualname__") else type(handler)
     module = getattr(named, "__module__", None)
     return f"{module}.{named.__qualname__}" if module else named.__qualname__
+
+
+def declared(handler: Callable[..., Any]) -> Literal["channels", "generator"] | None:
+    """Return what a coroutine function is annotated to return; None if it is not."""
+    function = inspect.unwrap(function_of(handler))
+    try:
+        kind = typing.get_type_hints(function).get("return")
+    except Exception:  # noqa: BLE001 -- a name that exists for type checkers only
+        kind = getattr(function, "__annotations__", {}).get("return")
+    if isinstance(kind, str):
+        name = kind.partition("[")[0].rpartition(".")[2]
+        if name == Channels.__name__:
+            return "channels"
+        return "generator" if name in _ITERATORS else None
+    kind = typing.get_origin(kind) or kind
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, Channels):
+        return "channels"
+    return "generator" if issubclass(kind, AsyncIterable) else None
 
 
 async def maybe_await(value: Any) -> Any:

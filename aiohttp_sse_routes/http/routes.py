@@ -23,7 +23,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, Unpack, overload
+from typing import Any, Final, Literal, NamedTuple, TypeVar, Unpack, overload
 
 from aiohttp import hdrs, web
 
@@ -31,14 +31,17 @@ from ..errors import ConfigurationError
 from ..naming import classes_with_two_names
 from ..settings import Form, RouteOptions, RouteSettings, function_of
 from .endpoint import Endpoint
-from .handler import Target, label_of, name_of
+from .handler import Target, declared, label_of, name_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _MARK: Final = "__sse_endpoint__"
 
-# What each form cannot use, with the reason.
-_MEANINGLESS: Final[dict[Form, dict[str, str]]] = {
+_OF_A_STORE: Final = "what channels hold is bounded by the store"
+
+# What each form cannot use, with the reason; and what a coroutine function cannot that
+# is annotated to return channels.
+_MEANINGLESS: Final[dict[Form | Literal["channels"], dict[str, str]]] = {
     "generator": {
         "history": "a private run has no events from before its client",
         "on_slow": "a private run is paused by its client, never overtaken",
@@ -47,6 +50,13 @@ _MEANINGLESS: Final[dict[Form, dict[str, str]]] = {
     "coroutine": {
         "history": "a private run has no events from before its client, and channels "
         "have theirs by Channels(..., history=...)",
+    },
+    "channels": {
+        "history": "channels have theirs by Channels(..., history=...)",
+        "open_timeout": "a coroutine is waited for as long as it takes",
+        "replay": _OF_A_STORE,
+        "replay_bytes": _OF_A_STORE,
+        "resume": "no run waits for its client, who resumes from the store",
     },
     "shared": {"owner": "a shared run belongs to nobody"},
 }
@@ -81,7 +91,8 @@ class SSERouteDef(web.AbstractRouteDef):
         self.given = frozenset(options)
         self.settings = RouteSettings.checked(options, where)
         self.form: Form = _form_of(handler, self.settings, where)
-        _check_form(self.form, self.given, self.settings, where)
+        _check_meaning(handler, self.form, self.given, where)
+        _check_form(self.form, self.settings, where)
 
     @property
     def label(self) -> str:
@@ -336,14 +347,18 @@ def _form_of(handler: Any, settings: RouteSettings, where: str) -> Form:
     return form
 
 
-def _check_form(
-    form: Form, given: frozenset[str], settings: RouteSettings, where: str
+def _check_meaning(
+    handler: Callable[..., Any], form: Form, given: frozenset[str], where: str
 ) -> None:
-    for option, reason in _MEANINGLESS[form].items():
+    says = (declared(handler) if form == "coroutine" else None) or form
+    for option, reason in _MEANINGLESS[says].items():
         if option in given:
             raise ConfigurationError(
                 f"{where}: {option}= means nothing here, {reason}: leave it out"
             )
+
+
+def _check_form(form: Form, settings: RouteSettings, where: str) -> None:
     if settings.share and "GET" not in settings.methods:
         raise ConfigurationError(
             f"{where}: share=True means nothing here, tabs share what is asked for by "

@@ -159,6 +159,13 @@ class RouteScript(Script):
         """Return the block that moves the client's place without an event."""
         return control("sse-cursor", {}, id=place) if self._control_events else COMMENT
 
+    def part(self, connection: Connection) -> bytes:
+        """Return the ``id`` line of an event of a snapshot: what was said before it."""
+        if not self._control_events:
+            # Nothing would tell the client that it has the whole by now.
+            return b""
+        return b"id: %b\n" % connection.said.encode()
+
     def disconnected(self, connection: Connection) -> bytes:
         """See `Script.disconnected`."""
         feed = connection.feed

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 __all__ = ("ALL_TABS", "OWN", "SAME_SESSION", "SAME_TAB", "sharing_of")
 
-import inspect
-import typing
 from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import hdrs
 
-from ..settings import Form, RouteSettings, function_of
-from ..streams.channels import Channels
+from ..settings import Form, RouteSettings
+from .handler import declared
 
 OWN: Final = 0
 """A connection of its own: it is no GET, or would not survive that the others' is made
@@ -43,21 +41,12 @@ def sharing_of(handler: Callable[..., Any], form: Form, settings: RouteSettings)
     """
     if hdrs.METH_GET not in settings.methods or not settings.control_events:
         return OWN
-    channels = form == "coroutine" and (settings.share or _returns_channels(handler))
+    channels = form == "coroutine" and (
+        settings.share or declared(handler) == "channels"
+    )
     if form != "shared" and not channels:
         # A private run, or what may be one: does it outlive its connection?
         return SAME_TAB if settings.resume > 0 else OWN
     if settings.share is False:
         return SAME_TAB
     return ALL_TABS if settings.share or form == "shared" else SAME_SESSION
-
-
-def _returns_channels(handler: Callable[..., Any]) -> bool:
-    function = inspect.unwrap(function_of(handler))
-    try:
-        kind = typing.get_type_hints(function).get("return")
-    except Exception:  # noqa: BLE001 -- a name that exists for type checkers only
-        kind = getattr(function, "__annotations__", {}).get("return")
-    if isinstance(kind, str):
-        return kind.rpartition(".")[2] == Channels.__name__
-    return isinstance(kind, type) and issubclass(kind, Channels)

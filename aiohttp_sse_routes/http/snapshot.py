@@ -1,8 +1,9 @@
 """The state that a new client of channels is sent before what changes it.
 
-Law: the place is taken first, the snapshot is sent without ids, and then the client is
-told the place, from which it goes on with nothing between. Until then its id says that
-it has a part of the state only: who comes back with that is sent the whole anew.
+Law: the place is taken first, the snapshot is sent, and then the client is told the
+place, from which it goes on with nothing between. Until then its id, which each event
+of the snapshot repeats, says that it has a part of the state only: who comes back with
+that is sent the whole anew.
 """
 
 from __future__ import annotations
@@ -132,10 +133,11 @@ class Snapshots:
         body = self._encode(item)
         if body.id is not None:
             raise EventError(
-                f"{self._name}: events of a snapshot carry no id, leave out "
+                f"{self._name}: events of a snapshot get their ids here, leave out "
                 f"id={body.id!r}"
             )
-        self._connection.write(body.lines)
+        part = self._script.part(self._connection) if body.carries_id else b""
+        self._connection.write(part + body.lines)
         self._count += 1
         return self._connection.blocked or self._count % _BURST == 0
 

@@ -141,6 +141,8 @@ class MemoryStore(Store):
             self._published[channel, idempotency_key] = now, done
             self._published.move_to_end((channel, idempotency_key))
         self.deliver(entries, bounds)
+        # Their age counts from now, not from the next tick.
+        self.tail.expire(now)
         return done
 
     async def read(
@@ -195,6 +197,11 @@ class MemoryStore(Store):
         held = self._leases.get(fence.name)
         if held is not None and held.number == fence.number:
             held.until = -_NEVER
+
+    def refresh(self) -> None:
+        """See `Store.refresh`."""
+        if self._now is not None:
+            self.tail.expire(self._now())
 
     def tick(self, now: float) -> None:
         """See `Store.tick`."""

@@ -224,6 +224,12 @@ class Store(ABC):
             StoreUnavailable: the log cannot be written now.
         """
 
+    def refresh(self) -> None:  # noqa: B027 -- the tick is often enough for most
+        """Drop what is too old by now: somebody begins to read.
+
+        Nothing by default, for `tick` does it within a second or two.
+        """
+
     def tick(self, now: float) -> None:
         """Do what is due at *now*, about once a second, by the application's clock."""
         self.tail.expire(now)

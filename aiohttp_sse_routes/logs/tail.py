@@ -143,16 +143,19 @@ class Tail:
 
     def expire(self, now: float) -> None:
         """Drop what is older than the bounds allow."""
-        age = self.bounds.max_age
-        if not self._times or now - self._times[-1] >= age / _MARKS:
-            self._times.append(now)
-            self._heads.append(self.head)
-        index = bisect_right(self._times, now - age)
+        age, times, heads = self.bounds.max_age, self._times, self._heads
+        if not heads or heads[-1] != self.head:
+            if len(times) > 1 and now - times[-2] < age / _MARKS:
+                times[-1], heads[-1] = now, self.head
+            else:
+                times.append(now)
+                heads.append(self.head)
+        index = bisect_right(times, now - age)
         if index:
-            through = self._heads[index - 1]
+            through = heads[index - 1]
             while self._oldest and self._oldest[0][0] <= through:
                 self._drop_oldest(through)
-            del self._times[: index - 1], self._heads[: index - 1]
+            del times[: index - 1], heads[: index - 1]
 
     def _make_room(self) -> None:
         """Drop the oldest entries of all, but never the newest one."""

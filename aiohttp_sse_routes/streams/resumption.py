@@ -79,6 +79,7 @@ async def begin(
     """
     if not broker.ready:
         raise StoreUnavailable("the store was not reached yet: try again later")
+    broker.store.refresh()
     while True:
         lineage = broker.lineage
         found = await _place(broker, names, cursor) if brought else None
