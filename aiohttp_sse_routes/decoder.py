@@ -17,7 +17,8 @@ __all__ = ("MAX_RETRY", "DecodedEvent", "Decoder")
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Final
+from json import loads
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -27,10 +28,15 @@ MAX_RETRY: Final = 2_147_483_647
 """The longest reconnection time, in ms (24.8 days): what the standard lets a server
 send has no end, and browsers' timers overflow past this one and fire at once."""
 
+T = TypeVar("T")
+
+_Kind: TypeAlias = type[T]
+
 _BOM: Final = b"\xef\xbb\xbf"
 _BYTES: Final = "latin-1"
 _PIECE: Final = 1 << 13
 _FEW: Final = 1 << 12
+_SHOWN: Final = 200
 _KEPT: Final = ("data", "event", "id", "json")
 _KEPT_WITH_VALUE: Final = tuple(name + ":" for name in _KEPT)
 _NAMES: Final = frozenset({*_KEPT, "retry", ""})
@@ -56,6 +62,36 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False):
     id: str | None
     last_event_id: str
     json: bool
+
+    @property
+    def value(self) -> Any:
+        """What was sent: decoded where it has our mark, else the text as it is."""
+        return loads(self.data) if self.json else self.data
+
+    def parse(self, kind: _Kind[T]) -> T:
+        """Return the text as a *kind*, read as JSON, whether it has our mark or not.
+
+        Args:
+            kind: A pydantic model, or what msgspec knows: a dataclass, an attrs class,
+                a Struct, a TypedDict, ``list[int]``.
+
+        Raises:
+            ValueError: it is none; pydantic says so itself.
+        """
+        own: Callable[[str], T] | None = getattr(kind, "model_validate_json", None)
+        if own is not None:
+            return own(self.data)
+        try:
+            return msgspec.json.decode(self.data, type=kind)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{error}: {self!r}") from error
+
+    def __repr__(self) -> str:
+        data = self.data if self.json else repr(self.data)
+        if len(data) > _SHOWN:
+            data = f"{data[:_SHOWN]}... ({len(self.data)} characters)"
+        own = f" id={self.id}" if self.id is not None else ""
+        return f"<{self.type} {data}{own}>"
 
 
 class Decoder:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
-import types
-from collections.abc import Callable
 from typing import Any
 
 from aiohttp import ClientSession, web
 
 from aiohttp_sse_routes import SSE, SSE_KEY, SSERouteTableDef, setup
 from aiohttp_sse_routes.streams.producer import Producer
-from aiohttp_sse_routes.testing import EventStream
+from aiohttp_sse_routes.testing import EventStream, until
+
+__all__ = ("RawClient", "Served", "app_of", "is_open", "no_tasks_left", "until")
 
 
 async def is_open(producer: Producer) -> None:
@@ -47,7 +46,7 @@ class Served:
 
     def stream(self, path: str, **options: Any) -> EventStream:
         """Return a client of the stream at *path*; ``async with`` opens it."""
-        return EventStream(self.session, self.base + path, **options)
+        return EventStream(self.session, self.base + path, app=self.app, **options)
 
     async def get(self, path: str, **options: Any) -> tuple[int, bytes]:
         """Return the status and the whole body of a GET."""
@@ -69,18 +68,6 @@ def app_of(table: SSERouteTableDef, **options: Any) -> web.Application:
     return app
 
 
-async def until(
-    condition: Callable[[], object], *, timeout: float = 5.0, what: str = ""
-) -> None:
-    """Turn the loop until *condition* holds; the time limit is a guard, not a wait."""
-    loop = asyncio.get_running_loop()
-    limit = loop.time() + timeout
-    while not condition():
-        if loop.time() > limit:
-            raise AssertionError(f"it never came about: {what or condition}")
-        await asyncio.sleep(0)
-
-
 async def no_tasks_left(before: set[asyncio.Task[Any]]) -> None:
     """Fail if a task runs that did not in *before*."""
 
@@ -92,18 +79,6 @@ async def no_tasks_left(before: set[asyncio.Task[Any]]) -> None:
         ]
 
     await until(lambda: not left(), timeout=2, what=f"tasks left: {left()}")
-
-
-def no_generators_left() -> None:
-    """Fail if an async generator that has begun was left to the garbage collector."""
-    left = [
-        found.__qualname__
-        for found in gc.get_objects()
-        if isinstance(found, types.AsyncGeneratorType)
-        and found.ag_frame is not None
-        and found.__qualname__ != "serve"
-    ]
-    assert not left, f"async generators left behind: {left}"
 
 
 class RawClient:

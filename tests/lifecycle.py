@@ -25,8 +25,9 @@ from aiohttp_sse_routes.decoder import DecodedEvent, Decoder
 from aiohttp_sse_routes.http.connection import Connection
 from aiohttp_sse_routes.http.hub import HUB_KEY, Hub
 from aiohttp_sse_routes.streams.producer import Producer
+from aiohttp_sse_routes.testing import nothing_left
 
-from .helpers import RawClient, Served, no_tasks_left, until
+from .helpers import RawClient, Served, until
 
 PROMPTLY = 1.0
 """Seconds: what the contract calls promptly."""
@@ -102,7 +103,7 @@ def producers_of(served: Served) -> list[Producer]:
 
 def parked(served: Served) -> bool:
     """Return whether a generator is parked at a ``yield``, for want of room."""
-    return any(p._waiter is not None for p in producers_of(served))
+    return any(p.is_paused for p in producers_of(served))
 
 
 def queued(sock: Any) -> int:
@@ -280,26 +281,25 @@ class Site:
         self, app: web.Application, **options: Any
     ) -> AsyncIterator[None]:
         """Serve *app* as ``run_app`` does, the access log and all."""
-        before = asyncio.all_tasks()
-        runner = web.AppRunner(app, **options)
-        await runner.setup()
-        site: web.BaseSite
-        if self.transport == "unix":
-            site = web.UnixSite(runner, self.path)
-        else:
-            context = None
-            if self.transport == "tls":
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                self.authority.issue_cert("127.0.0.1").configure_cert(context)
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        if self.transport != "unix":
-            self.port = runner.addresses[0][1]
-        try:
-            yield
-        finally:
-            await runner.cleanup()
-            await no_tasks_left(before)
+        async with nothing_left():
+            runner = web.AppRunner(app, **options)
+            await runner.setup()
+            site: web.BaseSite
+            if self.transport == "unix":
+                site = web.UnixSite(runner, self.path)
+            else:
+                context = None
+                if self.transport == "tls":
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                    self.authority.issue_cert("127.0.0.1").configure_cert(context)
+                site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+            await site.start()
+            if self.transport != "unix":
+                self.port = runner.addresses[0][1]
+            try:
+                yield
+            finally:
+                await runner.cleanup()
 
     def connect(self) -> socket.socket:
         """Return a connected client, which blocks."""

@@ -6,36 +6,15 @@ taken as it comes: in the midst of a chunk too, as browsers do.
 
 from __future__ import annotations
 
-__all__ = ("Multiplexed", "Sub", "pass_time")
+__all__ = ("Multiplexed", "Sub")
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp_sse_routes.decoder import DecodedEvent, Decoder
-from aiohttp_sse_routes.http.multiplex_trunk import Trunk
-from aiohttp_sse_routes.testing import SettableClock
 
-from .helpers import RawClient, Served, until
-from .lifecycle import hub_of
-
-
-async def pass_time(served: Served, clock: SettableClock, seconds: int) -> None:
-    """Let *seconds* pass, by the clock, for clients that take what they are sent.
-
-    Their kernels take some real time for that, in which the clock is not moved: they
-    would look as if they took nothing.
-    """
-
-    def taken() -> bool:
-        trunks = [
-            one for one in hub_of(served).rounds.carriers if isinstance(one, Trunk)
-        ]
-        return all(trunk.acknowledged == trunk.total for trunk in trunks)
-
-    for _ in range(seconds):
-        await until(taken)
-        await clock.advance(1)
+from .helpers import RawClient, Served
 
 
 class Sub:

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from aiohttp_sse_routes import Channels, SQLiteStore, SSERouteTableDef, get_sse
+from aiohttp_sse_routes.testing import FaultProxy, nothing_left, until
 
 from .browser.driver import Browser, Tab
-from .browser.proxy import Proxy, proxy_before
 from .browser.site import Place, app_for_pages, numbers
-from .helpers import no_generators_left, no_tasks_left, until
 
 pytestmark = pytest.mark.timeout(90)
-
-BAD_GATEWAY = (
-    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n"
-    b"Content-Length: 12\r\nConnection: close\r\n\r\n<h1>502</h1>"
-)
 
 
 class Feed:
@@ -39,7 +34,7 @@ class Feed:
         data: The file of the events.
     """
 
-    def __init__(self, place: Place, proxy: Proxy, tab: Tab, data: Path) -> None:
+    def __init__(self, place: Place, proxy: FaultProxy, tab: Tab, data: Path) -> None:
         self.place = place
         self.proxy = proxy
         self.tab = tab
@@ -66,7 +61,7 @@ class Feed:
 
     async def follow(self) -> None:
         """Open the page: one stream shares a connection of tabs, two have their own."""
-        await self.tab.go(f"{self.proxy.base}/pages/classic?user=ann")
+        await self.tab.go(str(self.proxy.url / "pages/classic" % {"user": "ann"}))
         await self.tab.run(
             "window.seen = [watch(sse.feed()), watch(sse.feed({}, {share: 'off'})), "
             "watch(sse.feed({}, {share: 'off', stallTimeoutMs: 2000}))];"
@@ -106,47 +101,51 @@ async def long_restart(feed: Feed) -> None:
 
 async def bad_gateway(feed: Feed) -> None:
     """A proxy answers 502 for five seconds."""
-    await feed.place.unplug()
-    await feed.place.answer(BAD_GATEWAY)
+    feed.proxy.answer(502, body="<h1>502</h1>", headers={"Content-Type": "text/html"})
+    feed.proxy.cut()
     await feed.say()
     await asyncio.sleep(5)
-    assert feed.place.refused >= 2
-    await feed.place.plug()
+    assert feed.proxy.answered >= 2
+    await feed.proxy.go_on()
 
 
 async def reset_within_an_event(feed: Feed) -> None:
     """Connections are reset in the midst of an event, again and again."""
     for cut in range(30, 130, 20):
-        feed.proxy.cuts = 0
-        feed.proxy.cut_within = cut
+        count = feed.proxy.cuts + 1
+        feed.proxy.cut_after(cut)
         await feed.say(2)
-        await until(lambda: feed.proxy.cuts > 0, timeout=20)
+        await until(partial(_has_cut, feed, count), timeout=20)
+
+
+def _has_cut(feed: Feed, count: int) -> bool:
+    return feed.proxy.cuts >= count
 
 
 async def stalled(feed: Feed) -> None:
     """Nothing comes through any more, and nobody says so."""
-    feed.proxy.held = True
+    feed.proxy.stall()
     await feed.say()
     # What was asked for meanwhile is held as well.
     await feed.tab.until("seen[2].errors.includes('stalled')", timeout=10)
-    feed.proxy.held = False
+    await feed.proxy.go_on()
 
 
 async def cut_when_idle(feed: Feed) -> None:
     """A proxy cuts connections on which nothing comes for a moment."""
-    feed.proxy.idle = 0.2
+    feed.proxy.cut_idle(0.2)
     await until(lambda: feed.proxy.cuts >= 6, timeout=20)
     await feed.say()
-    feed.proxy.idle = None
+    await feed.proxy.go_on()
 
 
 async def buffered(feed: Feed) -> None:
     """A proxy keeps back what does not fill its buffer."""
-    feed.proxy.buffer = 2048
+    feed.proxy.buffer(2048)
     feed.place.cut()
     for _ in range(30):
         await feed.say(10)
-    feed.proxy.buffer = 0
+    await feed.proxy.go_on()
 
 
 Fault = Callable[[Feed], Awaitable[None]]
@@ -163,14 +162,13 @@ FAULTS: tuple[Fault, ...] = (
 
 async def test_faults(browser: Browser, tmp_path: Path) -> None:
     """Over each of the faults the list of events is 1, 2, 3, and nothing is thrown."""
-    before = asyncio.all_tasks()
 
     async def befall(fault: Fault) -> None:
         place = Place()
         tab = await browser.open()
         name = getattr(fault, "__name__", "")
         try:
-            async with proxy_before(place.port) as proxy:
+            async with FaultProxy(place.port) as proxy:
                 feed = Feed(place, proxy, tab, tmp_path / f"{name}.db")
                 await feed.start()
                 await feed.follow()
@@ -185,9 +183,8 @@ async def test_faults(browser: Browser, tmp_path: Path) -> None:
             await tab.close()
             await place.close()
 
-    results = await asyncio.gather(*map(befall, FAULTS), return_exceptions=True)
-    failed = [result for result in results if isinstance(result, BaseException)]
-    if failed:
-        raise BaseExceptionGroup("faults that were not survived", failed)
-    await no_tasks_left(before)
-    no_generators_left()
+    async with nothing_left():
+        results = await asyncio.gather(*map(befall, FAULTS), return_exceptions=True)
+        failed = [result for result in results if isinstance(result, BaseException)]
+        if failed:
+            raise BaseExceptionGroup("faults that were not survived", failed)

@@ -21,7 +21,7 @@ from aiohttp_sse_routes import (
 )
 from aiohttp_sse_routes.cursor import new_generation
 from aiohttp_sse_routes.logs.entry import Lineage
-from aiohttp_sse_routes.testing import EventStream, SettableClock, StreamEnded
+from aiohttp_sse_routes.testing import EventStream, SettableClock
 
 from .helpers import RawClient, Served, app_of, until
 from .lifecycle import PROMPTLY, complaints, connections_of, hub_of
@@ -70,13 +70,8 @@ async def stories(stream: EventStream, count: int) -> list[Any]:
     """Return the next *count* blocks but hello: data, or a control event's facts."""
     found: list[Any] = []
     while len(found) < count:
-        before = len(stream.control)
-        async with asyncio.timeout(5):
-            while not stream._waiting:
-                if not await stream._read():
-                    raise StreamEnded(stream.events)
-        event = stream._hand_over()
-        if len(stream.control) == before:
+        event = await stream.next(control=True)
+        if not event.type.startswith("sse-"):
             found.append(event.data)
         elif event.type == "sse-gap":
             gap = json.loads(event.data)
@@ -544,8 +539,7 @@ async def test_the_log_may_change_while_the_headers_are_sent(
             assert stream.response is not None
             assert "continued" == stream.response.headers["SSE-Resume"]
             assert [] == await stream.rest()
-        stream.drop()
-    await until(lambda: not served.sse.connections)
+        await stream.drop()
 
 
 # -- without control events ------------------------------------------------------------

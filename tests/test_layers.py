@@ -54,11 +54,12 @@ ROWS = (
                 "demo",
                 "plugin",
                 "publisher",
-                "testing",
                 "write_client",
             }
         ),
     ),
+    # Below all: nothing of the package may need what is for tests.
+    Row("testing", frozenset({"testing"})),
 )
 
 

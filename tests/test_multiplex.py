@@ -32,7 +32,7 @@ from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import RawClient, Served, app_of, until
 from .lifecycle import complaints, connections_of, hub_of
-from .multiplexed import Multiplexed, pass_time
+from .multiplexed import Multiplexed
 from .rawhttp import ask, parse_response
 
 Serve = Callable[..., Awaitable[Served]]
@@ -849,12 +849,13 @@ async def test_one_heartbeat_for_all(serve: Serve, clock: SettableClock) -> None
     client = Multiplexed(served, {"a": "/short", "b": "/long", "c": "/room"})
     raw = await client.connect()
     await client.read_until(lambda: client["a"].events and client["b"].events)
+    clock.follow(served.app)
 
     async def comments(seconds: int, every: int = 0) -> int:
         """Return how many come in *seconds*, with an event *every* so many."""
         before, events = client.comments, len(client["c"].events)
         for second in range(seconds):
-            await pass_time(served, clock, 1)
+            await clock.advance(1)
             if every and second % every == 0:
                 await served.sse.publish("room", "news")
                 events += 1

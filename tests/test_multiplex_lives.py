@@ -35,7 +35,7 @@ from .lifecycle import (
     hub_of,
     producers_of,
 )
-from .multiplexed import Multiplexed, pass_time
+from .multiplexed import Multiplexed
 from .rawhttp import ask
 from .test_blackout import black_out
 
@@ -325,10 +325,11 @@ async def test_streams_end_one_by_one(serve: Serve, clock: SettableClock) -> Non
     await over("dismissed")
     go.set()
     await over("dismissed", "finished")
-    await pass_time(served, clock, 111)
+    clock.follow(served.app)
+    await clock.advance(111)
     await over("dismissed", "finished", "aged")
     allowed = False
-    await pass_time(served, clock, 251)
+    await clock.advance(251)
     await over("dismissed", "finished", "aged", "checked")
     await served.sse.disconnect(route="stays", reconnect=True)
     await over(*names)

@@ -32,8 +32,9 @@ from aiohttp_sse_routes import (
     StoreError,
     StoreUnavailable,
 )
+from aiohttp_sse_routes.testing import nothing_left
 
-from .helpers import Served, app_of, no_tasks_left
+from .helpers import Served, app_of
 from .redis_server import RedisServer
 from .stores import Make, redis, sqlite
 
@@ -109,14 +110,12 @@ async def test_it_may_be_entered_again_and_leaves_nothing(
     make: Callable[[], Store],
 ) -> None:
     """One publisher serves one use after another; no task outlives it."""
-    before = asyncio.all_tasks()
     publisher = Publisher(make())
     cursors = []
     for number in range(3):
-        async with publisher as entered:
+        async with nothing_left(), publisher as entered:
             assert publisher is entered
             cursors.append(await publisher.publish("news", number))
-        await no_tasks_left(before)
     assert 3 == len(set(cursors))
 
 

@@ -20,8 +20,8 @@ import trustme
 
 from aiohttp_sse_routes.errors import ConfigurationError, StoreError, StoreUnavailable
 from aiohttp_sse_routes.logs.redis import RedisStore
+from aiohttp_sse_routes.testing import nothing_left
 
-from .helpers import no_tasks_left
 from .redis_server import Proxy, RedisServer, free_port, needs_redis
 from .redis_team import Team, follow, in_step, put_at_last, texts
 from .stores import Recorder, eventually, open_store, put, read_all
@@ -31,28 +31,26 @@ pytestmark = [needs_redis, pytest.mark.timeout(60)]
 
 async def works(url: str, **options: Any) -> None:
     """Check that an event comes back from the Redis at *url*."""
-    tasks = asyncio.all_tasks()
-    store, recorder = RedisStore(url, **options), Recorder()
-    await open_store(store, recorder)
-    await put(store, "c", "1")
-    await eventually(lambda: texts(recorder.entries) == ["1"])
-    await store.close()
-    await no_tasks_left(tasks)
+    async with nothing_left():
+        store, recorder = RedisStore(url, **options), Recorder()
+        await open_store(store, recorder)
+        await put(store, "c", "1")
+        await eventually(lambda: texts(recorder.entries) == ["1"])
+        await store.close()
 
 
 async def refused(url: str, match: str, **options: Any) -> str:
     """Check that the Redis at *url* cannot be opened; return what is said."""
-    tasks = asyncio.all_tasks()
     store = RedisStore(url, **options)
     said = []
-    for follower in (None, Recorder()):
-        with pytest.raises(StoreError, match=match) as caught:
-            await store.open(follower, now=time.monotonic)
-        assert not isinstance(caught.value, StoreUnavailable)
-        said.append(str(caught.value))
-        with pytest.raises(StoreError, match="not open"):
-            await store.head()
-    await no_tasks_left(tasks)
+    async with nothing_left():
+        for follower in (None, Recorder()):
+            with pytest.raises(StoreError, match=match) as caught:
+                await store.open(follower, now=time.monotonic)
+            assert not isinstance(caught.value, StoreUnavailable)
+            said.append(str(caught.value))
+            with pytest.raises(StoreError, match="not open"):
+                await store.head()
     return " ".join(said)
 
 

@@ -212,7 +212,9 @@ async def test_a_busy_client_that_stalls_has_its_half_minute_and_not_much_more(
         await follower.read_events(number + 1)
         await until(lambda: queued(sock) == 0)
         await clock.advance(1)
-    # From now on it reads nothing, and its window is soon full.
+    # From now on it reads nothing, and its window is soon full: time stands still till
+    # then.
+    clock.follow(served.app)
     await served.sse.publish_many("room", ["x" * 1000] * 100)
     await until(lambda: queued(sock) > 0)
     for _ in range(int(STALL) - 2):

@@ -104,7 +104,12 @@ def fresh_python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_the_wheel_holds_every_file_of_the_package(built: Built) -> None:
     """No module, template, page or marker is left out, and nothing else is in."""
-    package = {path.as_posix() for path in shipped("aiohttp_sse_routes")}
+    plugin = "aiohttp_sse_routes/testing/pytest_plugin"
+    package = {
+        # The plugin is a package of its own, beside ours.
+        path.as_posix().replace(plugin, "pytest_aiohttp_sse_routes")
+        for path in shipped("aiohttp_sse_routes")
+    }
     templates = {
         f"aiohttp_sse_routes/{path.as_posix()}" for path in shipped("templates")
     }
@@ -180,3 +185,18 @@ def test_the_command_line_runs_from_the_wheel(
     """``python -m aiohttp_sse_routes`` says what it can do."""
     command = ["-P", "-m", "aiohttp_sse_routes", "--help"]
     assert "demo" in run(fresh_python, *command, cwd=tmp_path)
+
+
+def test_the_pytest_plugin_is_found_from_the_wheel(
+    fresh_python: Path, tmp_path: Path
+) -> None:
+    """Its fixtures are there without a word of configuration."""
+    (tmp_path / "test_it.py").write_text(
+        "import pytest_aiohttp_sse_routes as plugin\n"
+        "def test(sse_clock):\n"
+        "    print('from', plugin.__file__, sse_clock)\n"
+    )
+    printed = run(fresh_python, "-P", "-m", "pytest", "-sq", tmp_path, cwd=tmp_path)
+    assert "1 passed" in printed
+    assert f"from {fresh_python.parents[1]}" in printed
+    assert "<SettableClock at 1000 s" in printed

@@ -116,6 +116,16 @@ class Producer:
         )
         self.task.add_done_callback(self._done)
 
+    @property
+    def iterator(self) -> AsyncIterator[Any]:
+        """What the handler returned."""
+        return self._iterator
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the generator is parked at a ``yield``, for want of room."""
+        return self._waiter is not None
+
     def stop(self) -> None:
         """Tell the generator to end; it is told once and takes what time it takes.
 

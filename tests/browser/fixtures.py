@@ -8,13 +8,13 @@ from __future__ import annotations
 
 __all__ = ("NETWORK", "browser", "quiet", "serve", "source", "tab")
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import pytest
 
-from ..helpers import no_generators_left, no_tasks_left
+from aiohttp_sse_routes.testing import nothing_left
+
 from .driver import Browser, Tab, why_not
 from .site import Place, Source
 
@@ -39,12 +39,10 @@ def browser(
 @pytest.fixture(name="place")
 async def serve() -> AsyncIterator[Place]:
     """A port for applications, which leave nothing behind."""
-    before = asyncio.all_tasks()
-    place = Place()
-    yield place
-    await place.close()
-    await no_tasks_left(before)
-    no_generators_left()
+    async with nothing_left():
+        place = Place()
+        yield place
+        await place.close()
 
 
 @pytest.fixture
