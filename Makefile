@@ -9,7 +9,8 @@ BROWSER_TESTS := tests/browser
 # The peers of the benchmarks, which no test needs, have an environment of their own.
 BENCH_VENV := $(VENV)/bench
 BENCH_NODE := benchmarks/node
-# For instance: make test PYTEST_ARGS="-k replay -x", make bench BENCH_ARGS="--rounds 3"
+# For instance: make test PYTEST_ARGS="-k replay -x", or "-n 2" for all of it in two
+# processes; make bench BENCH_ARGS="--rounds 3"
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 

@@ -36,6 +36,15 @@ __all__ = (
 )
 
 
+# Where pytest-xdist is not there, nobody asks.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have tests stay together that share what is slow to start."""
+    from .in_parallel import Scheduler
+
+    return Scheduler(config, log)
+
+
 @pytest.fixture(params=[False, True], ids=["default", "cancelling"])
 def handler_cancellation(request: pytest.FixtureRequest) -> bool:
     """Both modes of ``web.run_app(handler_cancellation=...)``."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,6 +80,10 @@ class Oracle:
         place: Key | None = None
         seen: set[Key] = set()
         missing: set[Key] = set()
+
+        def between(after: Key, through: Key) -> list[Key]:
+            return wanted[bisect_right(wanted, after) : bisect_right(wanted, through)]
+
         for self._at, item in enumerate(client.seen):
             where = f"{client}: {item}"
             if item.type == "sse-hello":
@@ -89,7 +94,7 @@ class Oracle:
             key = self.key(item.last_event_id)
             if item.type == "sse-gap":
                 reason = json.loads(item.data)["reason"]
-                missing |= {k for k in wanted if place < k <= key} - seen
+                missing |= {*between(place, key)} - seen
                 self._check_gap(where, reason, missing)
                 missing.clear()
                 place = max(place, key)
@@ -98,14 +103,14 @@ class Oracle:
                     old = [k for k in wanted if self.generation_of.get(k, 0) < present]
                     seen.update(old)
             elif item.type == "sse-cursor":
-                missing |= {k for k in wanted if place < k <= key} - seen
+                missing |= {*between(place, key)} - seen
                 place = max(place, key)
             else:
                 data = json.loads(item.data)
                 assert data["c"] in channels, f"{where} is of another's channel"
                 assert key not in seen, f"{where} came twice"
                 assert key > place, f"{where} came behind {place}"
-                missing |= {k for k in wanted if place < k < key} - seen
+                missing |= {*between(place, key)} - {key} - seen
                 seen.add(key)
                 place = key
         if missing:

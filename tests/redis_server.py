@@ -6,15 +6,17 @@ that is not installed skips the test and says so.
 
 from __future__ import annotations
 
-__all__ = ("Proxy", "RedisServer", "free_port", "needs_redis")
+__all__ = ("Proxy", "RedisServer", "free_port", "needs_redis", "port_of_its_own")
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -47,7 +49,7 @@ class RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.options = options
-        self.port = free_port()
+        self.port = port_of_its_own(self)
         # The path of a UNIX socket is at most about 100 bytes long: a folder of pytest
         # can be longer, so that it is given relative to the server's own folder.
         self.socket_path = folder / "s"
@@ -90,6 +92,8 @@ class RedisServer:
             "repl_diskless_load": "disabled",
             "daemonize": "no",
             "logfile": "log",
+            # Of its timer in a second: by that it notices that it is to end.
+            "hz": 100,
             **self.options,
         }
         words: list[str] = [BINARY]
@@ -300,6 +304,17 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
+    return port
+
+
+def port_of_its_own(owner: object) -> int:
+    """Return a TCP port of 127.0.0.1 that nobody else is given while *owner* lives."""
+    sock = socket.socket()
+    # Who listens there says the same, as Redis and asyncio do, and so may.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    port: int = sock.getsockname()[1]
+    weakref.finalize(owner, os.close, sock.detach())
     return port
 
 

@@ -35,6 +35,7 @@ from .lifecycle import (
     stalled,
     unread,
 )
+from .test_rounds import takes_no_more
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -485,6 +486,7 @@ async def test_a_stream_that_has_ended_is_cut_if_nobody_takes_the_end_of_it(
     hub = hub_of(served)
     [leaving] = connections_of(served)
     await settled(source, hub)
+    await takes_no_more(leaving)
     await clock.advance(6)
     assert "lifetime" == leaving.closed
     assert 0 == served.sse.connections

@@ -236,6 +236,11 @@ async def test_cut_at_every_turn_of_the_loop(
 
 # -- joins under load ------------------------------------------------------------------
 
+# Each run has them in one of the two modes: which one, is the seed's.
+in_either_mode = pytest.mark.parametrize(
+    "handler_cancellation", [SEED % 2 == 1], ids=["either"], indirect=True
+)
+
 WRITERS = 16
 CHANNELS = [f"channel {number}" for number in range(20)]
 
@@ -324,6 +329,7 @@ async def visitors_under_load(
     return visitors, load.log
 
 
+@in_either_mode
 @pytest.mark.timeout(120)
 async def test_joins_under_load(serve: Serve, make_store: Make, tmp_path: Path) -> None:
     """Clients that join at random, while many publish, miss and double nothing.
@@ -346,6 +352,7 @@ async def test_joins_under_load(serve: Serve, make_store: Make, tmp_path: Path) 
     assert sum(visitor.connections for visitor in visitors) > 200
 
 
+@in_either_mode
 @pytest.mark.timeout(120)
 async def test_joins_under_load_where_little_is_kept(
     serve: Serve, make_store: Make, tmp_path: Path

@@ -66,6 +66,7 @@ def test_our_names_are_reserved(name: str) -> None:
         str(Cursor("l", new_generation(), 5)),
         str(Cursor("l", new_generation(), 5, end=True)),
     ],
+    ids=["run", "end of a run", "log", "end of a log"],
 )
 def test_an_id_of_our_format_is_refused(id: str) -> None:
     """A user's id is never taken for one that was made here."""

@@ -22,6 +22,17 @@ from .rooms import Gap, Sink
 SEED = int(os.environ.get("SSE_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 
 
+def feed_of(*, max_events: int) -> Feed:
+    """Return a feed with a log of *max_events*."""
+    seqs = itertools.count(1)
+    return Feed(
+        Ring(0, max_events=max_events, max_bytes=1 << 20),
+        prefix="sse1.l.0123456789ab.",
+        number=lambda: next(seqs),
+        turns=Turns(),
+    )
+
+
 def check(sink: Sink, start: int, head: int) -> None:
     """Fail where *sink* was not given each event behind *start* once, or told."""
     place = start
@@ -42,13 +53,7 @@ async def test_each_event_once_in_order_or_a_gap(number: int) -> None:
     """Whatever its readers do, and whatever a turn has time for, nothing is lost."""
     print(f"SSE_SEED={SEED}")  # noqa: T201 -- to run it again
     rng = random.Random(f"{SEED} {number}")
-    seqs = itertools.count(1)
-    feed = Feed(
-        Ring(0, max_events=rng.choice([3, 30, 1000]), max_bytes=1 << 20),
-        prefix="sse1.l.0123456789ab.",
-        number=lambda: next(seqs),
-        turns=Turns(),
-    )
+    feed = feed_of(max_events=rng.choice([3, 30, 1000]))
     feed.ring.lost = "expired"
     here: list[Sink] = []
     starts: dict[Sink, int] = {}
@@ -93,13 +98,7 @@ async def test_each_event_once_in_order_or_a_gap(number: int) -> None:
 @pytest.mark.usefixtures("turns_that_are_short")
 async def test_the_end_is_told_behind_what_is_owed() -> None:
     """Who was not reached yet has the last event before it learns of the end."""
-    seqs = itertools.count(1)
-    feed = Feed(
-        Ring(0, max_events=10, max_bytes=1 << 20),
-        prefix="sse1.l.0123456789ab.",
-        number=lambda: next(seqs),
-        turns=Turns(),
-    )
+    feed = feed_of(max_events=10)
     sinks = [Sink() for _ in range(50)]
     for sink in sinks:
         feed.join(sink, 0)

@@ -33,11 +33,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MEGABYTE = 1_000_000
 
 
-def new_app(plugin: bool = True, **options: Any) -> web.Application:
-    """Return an application, with the plugin or without."""
+def new_app(
+    handler: Handler,
+    plugin: bool = True,
+    *,
+    path: str = "/",
+    **options: Any,
+) -> web.Application:
+    """Return an application with *handler*, with the plugin or without."""
     app = web.Application()
     if plugin:
         setup(app, SSERouteTableDef(), **options)
+    app.router.add_route("*", path, handler)
     return app
 
 
@@ -92,8 +99,7 @@ async def test_a_class_of_aiohttp_sse_is_taken(serve: Serve) -> None:
             await resp.send("a")
         return resp
 
-    app = new_app()
-    app.router.add_get("/", handler)
+    app = new_app(handler)
     assert (200, b"data: a\r\n\r\n") == await (await serve(app)).get("/")
 
 
@@ -107,8 +113,7 @@ async def test_a_stopped_stream_is_not_connected(serve: Serve, plugin: bool) -> 
             seen.append(resp.is_connected())
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     await (await serve(app)).get("/")
     assert [False] == seen
 
@@ -164,8 +169,7 @@ def test_the_disconnect_is_seen_at_once(
         return resp
 
     async def scenario() -> None:
-        app = new_app(plugin)
-        app.router.add_get("/", handler)
+        app = new_app(handler, plugin)
         runner = web.AppRunner(app, handler_cancellation=handler_cancellation)
         await runner.setup()
         server, client = tls if encrypted else (None, None)
@@ -201,8 +205,7 @@ async def test_a_client_that_sends_no_more_has_left(serve: Serve, plugin: bool) 
             told.append(resp.is_connected())
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         await client.read_until(b"\r\n\r\n")
@@ -294,8 +297,7 @@ async def test_an_ordinary_disconnect_is_no_error(
         finally:
             ended.append(True)
 
-    app = new_app(plugin)
-    app.router.add_get("/", watched)
+    app = new_app(watched, plugin)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
         await client.get("/")
@@ -328,8 +330,7 @@ async def test_the_access_log_has_a_disconnect(log: Log, begun: bool) -> None:
                 await asyncio.sleep(0)
         return resp
 
-    app = new_app()
-    app.router.add_get("/", handler)
+    app = new_app(handler)
     runner = web.AppRunner(
         app, access_log_class=AccessLogger, access_log=logging.getLogger("access")
     )
@@ -368,8 +369,7 @@ async def test_a_handler_sees_the_disconnect_around_its_block(
         assert resp is not None
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         await client.read_until(b"data: a")
@@ -403,8 +403,7 @@ async def test_an_error_of_the_handler_is_still_logged(
             raise error
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         received = await client.read_all()
@@ -439,8 +438,7 @@ async def test_a_group_with_another_error_in_it_stays_one(
         assert resp is not None
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         await client.read_until(b"data: a")
@@ -477,8 +475,7 @@ async def test_a_handler_that_sends_to_another_client_has_failed(
         await streams[0].send("a")
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", stream)
+    app = new_app(stream, plugin)
     app.router.add_get("/say", say)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
@@ -520,8 +517,7 @@ async def test_a_client_that_left_before_the_stream(
             raise
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
         await client.get("/")
@@ -553,9 +549,8 @@ async def test_a_client_that_leaves_while_a_signal_runs(
             pass
         return resp
 
-    app = new_app(plugin)
+    app = new_app(handler, plugin)
     app.on_response_prepare.append(sign)
-    app.router.add_get("/", handler)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
         await client.get("/")
@@ -594,8 +589,7 @@ async def test_a_subclass_that_goes_round_prepare(
         await resp.write(b"a")
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     served = await serve(app)
     for path in ("/", "/?ping"):
         with closing(await RawClient.connect(served)) as client:
@@ -624,8 +618,7 @@ async def test_a_send_waits_for_a_slow_client(serve: Serve, plugin: bool) -> Non
                 sent.append(number)
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await until(lambda: requests and requests[0].protocol.writing_paused)
@@ -676,8 +669,7 @@ async def test_senders_keep_their_order(serve: Serve, plugin: bool) -> None:
             await asyncio.gather(*tasks)
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await waiting.wait()
@@ -707,8 +699,7 @@ async def test_a_cancelled_sender_harms_nobody(
             await resp.send("after")
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await waiting.wait()
@@ -738,8 +729,7 @@ async def test_the_end_of_a_stream_leaves_no_sender_waiting(
         ended.set()
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await ended.wait()
@@ -767,7 +757,8 @@ async def test_a_time_limit_of_one_is_no_cancellation_of_another(
     async def handler(request: web.Request) -> web.StreamResponse:
         async with sse_response(request, send_timeout=0.5) as resp:
             first = await fill(resp)
-            # These wait for their turn, with less of their time gone.
+            # These wait for their turn, with less of their time gone: half of it less.
+            await asyncio.sleep(0.25)
             later = [asyncio.create_task(send(resp)) for _ in range(3)]
             with pytest.raises(TimeoutError):
                 await first
@@ -775,8 +766,7 @@ async def test_a_time_limit_of_one_is_no_cancellation_of_another(
             seen.append("end")
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await until(lambda: "end" in seen)
@@ -802,8 +792,7 @@ async def test_a_ping_that_waits_too_long_cuts_the_client(
                 seen.append("reset")
         return resp
 
-    app = new_app(clock=clock)
-    app.router.add_get("/", handler)
+    app = new_app(handler, clock=clock)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await until(lambda: streams)
@@ -827,8 +816,7 @@ async def test_what_a_slow_client_has_not_taken_is_its_still(
         ended.append(True)
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app), rcvbuf=4096)) as client:
         await client.get("/")
         await until(lambda: ended)
@@ -872,8 +860,7 @@ async def test_a_loop_of_sends_leaves_others_their_turns(
         await task
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     status, body = await (await serve(app)).get("/")
     assert (200, count) == (status, body.count(b"data: "))
     assert turns >= count // 64 - 1
@@ -895,8 +882,7 @@ async def test_pings_come_from_the_one_ticker(
             await resp.wait()
         return resp
 
-    app = new_app(clock=clock)
-    app.router.add_get("/", handler)
+    app = new_app(handler, clock=clock)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         await client.read_until(b"\r\n\r\n")
@@ -928,8 +914,7 @@ async def test_a_late_ticker_does_not_ping_twice(serve: Serve) -> None:
             await resp.wait()
         return resp
 
-    app = new_app()
-    app.router.add_get("/", handler)
+    app = new_app(handler)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         await until(lambda: streams)
@@ -952,8 +937,7 @@ async def test_frequent_pings_hurry_nobody_else(serve: Serve) -> None:
             await resp.wait()
         return resp
 
-    app = new_app()
-    app.router.add_get("/", handler)
+    app = new_app(handler)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/")
         await client.read_until(b": ping")
@@ -978,8 +962,7 @@ async def test_the_plugin_counts_the_streams(
                 raise Oops
         return resp
 
-    app = new_app()
-    app.router.add_get("/", handler)
+    app = new_app(handler)
     served = await serve(app)
     hub = app[HUB_KEY]
     with (
@@ -1010,8 +993,7 @@ async def test_a_stream_is_logged_by_the_plugin(
             await resp.send("a")
         return resp
 
-    app = new_app()
-    app.router.add_get("/stream", handler)
+    app = new_app(handler, path="/stream")
     await (await serve(app)).get("/stream")
     records = [r for r in caplog.records if hasattr(r, "sse_event")]
     begin, end = (r for r in records if getattr(r, "sse_path", "") == "/stream")
@@ -1090,8 +1072,7 @@ async def test_a_shutdown_ends_the_stream(
         # That is no answer to anybody any more.
         return web.Response(text="late")
 
-    app = new_app(shutdown_grace=0.05)
-    app.router.add_get("/", handler)
+    app = new_app(handler, shutdown_grace=0.05)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
         await client.get("/")
@@ -1121,8 +1102,7 @@ async def test_a_shutdown_ends_handlers_whose_clients_have_left(
         await busy(request, seen)
         return web.Response()
 
-    app = new_app(shutdown_grace=0.01)
-    app.router.add_get("/", handler)
+    app = new_app(handler, shutdown_grace=0.01)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
         await client.get("/")
@@ -1149,8 +1129,7 @@ async def test_a_shutdown_does_not_wait_for_a_slow_client(serve: Serve) -> None:
                 seen.append("reset")
         return resp
 
-    app = new_app(shutdown_grace=0.05)
-    app.router.add_get("/", handler)
+    app = new_app(handler, shutdown_grace=0.05)
     served = await serve(app)
     with closing(await RawClient.connect(served, rcvbuf=4096)) as client:
         await client.get("/")
@@ -1173,8 +1152,7 @@ async def test_a_shutdown_leaves_a_handler_its_grace(serve: Serve) -> None:
             seen.append("done")
         return resp
 
-    app = new_app(shutdown_grace=5)
-    app.router.add_get("/", handler)
+    app = new_app(handler, shutdown_grace=5)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
         await client.get("/")
@@ -1201,8 +1179,7 @@ async def test_a_stream_that_comes_during_a_shutdown(serve: Serve, log: Log) -> 
     async def after_the_drain(app: web.Application) -> None:
         drained.set()
 
-    app = new_app()
-    app.router.add_get("/", handler)
+    app = new_app(handler)
     app.on_shutdown.append(after_the_drain)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
@@ -1238,8 +1215,7 @@ async def test_a_client_of_http_1_0_sees_the_end(
             await resp.send("b")
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     with closing(await RawClient.connect(await serve(app))) as client:
         await client.get("/", *headers, version="1.0")
         received = await client.read_all()
@@ -1266,8 +1242,7 @@ async def test_the_answer_to_a_head_has_no_body(
     async def plain(request: web.Request) -> web.Response:
         return web.Response(text="plain")
 
-    app = new_app(plugin)
-    app.router.add_route("*", "/", handler)
+    app = new_app(handler, plugin)
     app.router.add_get("/plain", plain)
     served = await serve(app)
     with closing(await RawClient.connect(served)) as client:
@@ -1298,7 +1273,6 @@ async def test_the_transport_is_given_back(serve: Serve, plugin: bool) -> None:
         seen.append(transport.get_protocol() is request.protocol)
         return resp
 
-    app = new_app(plugin)
-    app.router.add_get("/", handler)
+    app = new_app(handler, plugin)
     assert (200, b"data: a\r\n\r\n") == await (await serve(app)).get("/")
     assert [False, True] == seen

@@ -26,7 +26,7 @@ from aiohttp_sse_routes.streams.course import Mark
 from aiohttp_sse_routes.testing import EventStream
 
 from .leased_worker import NAME, PATH, store_of
-from .redis_server import BINARY, RedisServer, free_port
+from .redis_server import BINARY, RedisServer, port_of_its_own
 from .stores import eventually, open_store
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ class WorkerProcess:
 
     def __init__(self, session: ClientSession, kind: str, place: str) -> None:
         self.session = session
-        self.port = free_port()
+        self.port = port_of_its_own(self)
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.leased_worker"),

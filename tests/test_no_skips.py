@@ -25,7 +25,9 @@ MODULE = "import pytest\npytest.skip('no such browser', allow_module_level=True)
 EXPECTED = "import pytest\n@pytest.mark.xfail(reason='known')\ndef test(): assert 0\n"
 
 
-def run(folder: Path, text: str, ci: str | None) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, text: str, ci: str | None, *options: str
+) -> subprocess.CompletedProcess[str]:
     """Run pytest over one file with *text*, and one with a test that passes."""
     (folder / "test_it.py").write_text(text)
     (folder / "test_other.py").write_text("def test(): ...\n")
@@ -37,7 +39,7 @@ def run(folder: Path, text: str, ci: str | None) -> subprocess.CompletedProcess[
     env["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "tests.no_skips"]
     return subprocess.run(
-        [*command, "-p", "no:cacheprovider", str(folder)],
+        [*command, "-p", "no:cacheprovider", *options, str(folder)],
         capture_output=True,
         text=True,
         env=env,
@@ -63,6 +65,15 @@ def test_in_ci_a_skip_is_a_failure(tmp_path: Path, text: str, closing: str) -> N
     assert 1 == result.returncode, result.stdout + result.stderr
     assert closing in result.stdout.splitlines()[-1]
     assert "no such browser" in result.stdout
+    assert "with CI=true a skipped test is a failure" in result.stdout
+
+
+@pytest.mark.parametrize("text", [CALLED, MODULE], ids=["called", "module"])
+def test_in_ci_so_it_is_in_several_processes(tmp_path: Path, text: str) -> None:
+    """Those that share the tests out between them count alike."""
+    result = run(tmp_path, text, "true", "-p", "xdist", "-n", "2")
+    assert 1 == result.returncode, result.stdout + result.stderr
+    assert "1 passed" in result.stdout.splitlines()[-1]
     assert "with CI=true a skipped test is a failure" in result.stdout
 
 

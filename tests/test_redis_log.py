@@ -16,7 +16,7 @@ import pytest
 
 from aiohttp_sse_routes.errors import LeaseLost, StoreUnavailable
 from aiohttp_sse_routes.logs.entry import Bounds, Entry, Fence, Lineage
-from aiohttp_sse_routes.logs.redis import ear, given, missed
+from aiohttp_sse_routes.logs.redis import ear, given, missed, watch
 from aiohttp_sse_routes.logs.redis.ear import Ear
 from aiohttp_sse_routes.logs.redis.given import Given
 from aiohttp_sse_routes.logs.redis.missed import Missed
@@ -115,6 +115,7 @@ async def test_much_is_missed(
     tmp_path: Path, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was missed is handed on in order, however many channels it is in."""
+    monkeypatch.setattr(watch, "_CHECK", 0.2)
     with RedisServer(tmp_path / "r") as server:
         async with Team(server.url, tmp_path) as team:
             one, two = await team.workers(2)
@@ -160,6 +161,7 @@ async def test_more_is_missed_than_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of too much the oldest is left out, and ``prev`` tells; no channel is."""
+    monkeypatch.setattr(watch, "_CHECK", 0.2)
     monkeypatch.setattr(missed, "_MOST", 20_000)
     monkeypatch.setattr(missed, "_TOGETHER", 4)
     monkeypatch.setattr(missed, "_PAGE", 4_000)

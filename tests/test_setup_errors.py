@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -43,6 +44,12 @@ def _default_table() -> Iterator[None]:
     DEFAULT_TABLE._items.clear()
     yield
     DEFAULT_TABLE._items[:] = before
+
+
+def named(value: Any) -> str:
+    """Return what a test's case is called: the same in each process."""
+    text = getattr(value, "__name__", None) or repr(value)
+    return re.sub(" at 0x[0-9a-f]+", "", text)
 
 
 async def started(app: web.Application) -> None:
@@ -250,7 +257,7 @@ HANDLERS: dict[str, Any] = {
         ("guard", functools.partial(generator)),
         ("owner", lambda: None),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or repr(value),
+    ids=named,
 )
 def test_wrong_values(option: str, value: Any) -> None:
     """An impossible value fails where it is written, and says what would do."""
@@ -662,7 +669,7 @@ async def test_names_that_javascript_cannot_bear(name: str) -> None:
         ("shared", True),
         ("events", {"a": int}),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or repr(value),
+    ids=named,
 )
 def test_wrong_arguments_of_setup(option: str, value: Any) -> None:
     """An impossible argument fails in `setup`, which says what would do."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 
 def named(value: Any) -> str:
-    """Return what a test's case is called."""
-    return getattr(value, "__name__", None) or str(value)
+    """Return what a test's case is called: the same in each process."""
+    text = getattr(value, "__name__", None) or str(value)
+    return re.sub(" at 0x[0-9a-f]+", "", text)
 
 
 def whole(kind: Any) -> tuple[Schema, Schema]:

@@ -23,6 +23,7 @@ from aiohttp_sse_routes import (
     Store,
     StoreUnavailable,
 )
+from aiohttp_sse_routes.logs.sqlite import session
 from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import Served, app_of
@@ -160,8 +161,11 @@ async def test_a_publish_that_waits_for_redis(serve: Serve, redis: RedisServer) 
         assert not stream.gaps
 
 
-async def test_a_locked_file(serve: Serve, tmp_path: Path) -> None:
+async def test_a_locked_file(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A publish fails clearly, streams stay open, and it heals by itself."""
+    monkeypatch.setattr(session, "_PATIENCE", 0.1)
     path = tmp_path / "events.db"
     served = await serve(app_of(table_of(), store=SQLiteStore(path)))
     async with served.stream("/rooms/1") as stream:
