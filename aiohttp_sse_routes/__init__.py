@@ -20,12 +20,14 @@ __all__ = (
     "Reconnect",
     "RedisStore",
     "ReplayGap",
+    "RouteStats",
     "SQLiteStore",
     "SSERouteDef",
     "SSERouteTableDef",
     "SSERoutesError",
     "ServerSentEvent",
     "SharedRun",
+    "Stats",
     "Store",
     "StoreError",
     "StoreUnavailable",
@@ -55,6 +57,7 @@ from .event import ServerSentEvent
 from .http.imperative import EventSourceResponse, sse_response
 from .http.requests import last_event_id
 from .http.routes import SSERouteDef, SSERouteTableDef, sse_route
+from .http.stats import RouteStats, Stats
 from .logs.memory import MemoryStore
 from .logs.redis import RedisStore
 from .logs.sqlite import SQLiteStore

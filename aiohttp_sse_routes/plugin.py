@@ -12,6 +12,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final, Unpack
 
@@ -23,10 +24,12 @@ from .event import ServerSentEvent
 from .http.cors import answer_preflights, sign_responses
 from .http.dismissal import Dismissal, owner_text
 from .http.hub import HUB_KEY, Hub, HubSettings
+from .http.inspector import Guard, Inspector
 from .http.multiplex import Multiplex
 from .http.pages import Pages
 from .http.rendering import rendered, rendered_async
 from .http.routes import DEFAULT_TABLE, Found, all_apps, find_routes
+from .http.stats import Stats, stats_of
 from .logs.memory import MemoryStore
 from .logs.store import Store
 from .serialize import Dumps
@@ -44,6 +47,9 @@ from .streams.clock import Clock, MonotonicClock
 from .streams.subscription import Subscription
 
 _logger = logging.getLogger("aiohttp_sse_routes")
+
+_PATIENCE: Final = 10.0
+"""Seconds that another thread waits for the application's."""
 
 
 class SSE:
@@ -273,6 +279,31 @@ class SSE:
         text = await rendered_async(template, request_or_app, self._app, context)
         return ServerSentEvent(text, event=event)
 
+    def stats(self) -> Stats:
+        """Return the counts of this worker's connections, by the routes' names.
+
+        They begin at the application's start. It is one pass over the open connections,
+        about a microsecond for each; deliveries pay nothing for it. Routes of
+        one name are counted together; streams of `sse_response` by the name of their
+        route, else of their handler. The connection that carries several streams of a
+        page is none itself: its streams are.
+
+        Returns:
+            A dict of `RouteStats` that JSON can carry; its ``total`` is all together.
+
+        Raises:
+            TimeoutError: it was called from another thread, which may be done, and the
+                application's had no turn for it within ten seconds.
+        """
+        hub = self._hub
+        if not hub.running or threading.get_ident() == hub.thread:
+            return stats_of(hub)
+
+        async def ask() -> Stats:
+            return stats_of(hub)
+
+        return asyncio.run_coroutine_threadsafe(ask(), hub.loop).result(_PATIENCE)
+
     def _check_running(self, what: str) -> None:
         if not self._hub.running:
             raise StoreError(f"{what}: the application does not run")
@@ -332,6 +363,7 @@ def setup(
     client_key: Callable[[web.Request], Any] | None = None,
     max_detached: int = 1000,
     allow_origins: Iterable[str] = (),
+    inspector: Guard | None = None,
     schema: bool = False,
     shutdown_grace: float = 0.5,
     clock: Clock | None = None,
@@ -359,6 +391,10 @@ def setup(
             longest waiting is closed.
         allow_origins: Origins, such as ``https://example.org``, whose pages may read
             the streams, with credentials.
+        inspector: Who may see the inspector, a page at ``{prefix}/`` that shows the
+            streams as they are and lets one open them: a callable on the request,
+            awaited if need be, that raises to refuse; False is 403. Without it there
+            is no such page.
         schema: Whether the routes are described at ``openapi.json`` beside the
             client, in OpenAPI 3.2.
         shutdown_grace: Seconds that generators have in all to run their ``finally``
@@ -386,6 +422,7 @@ def setup(
         defaults=_checked_defaults(defaults),
     )
     _check_numbers(settings)
+    guard = _checked_inspector(inspector)
     default_table = routes is None
     mounted = DEFAULT_TABLE if routes is None else _checked_routes(routes)
     app.add_routes(mounted)
@@ -398,6 +435,7 @@ def setup(
     app[SSE_KEY] = sse
     pages.mount()
     multiplex = Multiplex(app, settings)
+    inspecting = Inspector(app, hub, guard) if guard is not None else None
     if settings.allow_origins:
         sign_responses(app, settings.allow_origins, settings.prefix)
 
@@ -427,6 +465,10 @@ def setup(
                 settings.allow_origins,
             )
         await hub.open([item.endpoint.target.settings_for(hub) for item in found])
+        for item in found:
+            hub.tally(item.definition.name)
+        if inspecting is not None:
+            inspecting.open(found, pages.user_loader())
         _report(found, pages)
         yield
         await hub.close()
@@ -482,6 +524,20 @@ def _checked_store(store: Any) -> Store:
             f"setup: store={store!r} must be a store, such as SQLiteStore('events.db')"
         )
     return store
+
+
+def _checked_inspector(guard: Any) -> Guard | None:
+    if guard is None:
+        return None
+    if not callable(guard) or inspect.isclass(guard):
+        raise ConfigurationError(
+            f"setup: inspector={guard!r} must be a function that says who may see the "
+            "page, such as one that returns request.get('user') in ADMINS: it takes "
+            "the request, and raises or returns False to refuse"
+        )
+    check_callable("setup: inspector", guard)
+    checked: Guard = guard
+    return checked
 
 
 def _checked_routes(routes: Any) -> list[web.AbstractRouteDef]:

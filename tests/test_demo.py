@@ -91,6 +91,17 @@ def files_of(root: Path, *, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
     }
 
 
+async def test_the_inspector_is_for_this_machine(serve: Serve, tree: Path) -> None:
+    """Neither a proxy's visitors see it, nor a page under another name of this host."""
+    served = await serve(create_app(tree=Tree(tree)))
+    for headers, status in (
+        ({}, 200),
+        ({"X-Forwarded-For": "192.0.2.1"}, 403),
+        ({"Host": "rebound.example"}, 403),
+    ):
+        assert status == (await served.get("/_sse/", headers=headers))[0]
+
+
 # -- the job ---------------------------------------------------------------------------
 
 

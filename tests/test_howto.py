@@ -11,6 +11,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from unittest.mock import patch
 
 import pytest
 import trustme
-from aiohttp import web
+from aiohttp import ClientConnectionError, web
 
 from aiohttp_sse_routes import (
     SSE_KEY,
@@ -326,6 +327,45 @@ async def test_shutdown(run: Open, caplog: pytest.LogCaptureFixture) -> None:
         assert stream.retry is not None
         assert 2_250 <= stream.retry <= 3_750
     assert [] == [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+async def test_watch_it_run(run: Open) -> None:
+    """Figures, metrics, also on a worker's own port, and an inspector with a guard."""
+
+    async def find_user(authorization: str | None) -> types.SimpleNamespace | None:
+        name = {ANN["Authorization"]: "ann", BOB["Authorization"]: "bob"}
+        known = name.get(authorization or "")
+        return types.SimpleNamespace(name=known) if known else None
+
+    page = await run("docs/howto/watch-it-run.md")
+    page.names["find_user"] = find_user
+    figures, metrics, workers, inspected = await page.all_served()
+    async with figures.stream("/ticks") as stream:
+        await stream.next()
+        row = json.loads((await figures.get("/figures"))[1])["ticks"]
+        assert (1, 1, 1) == (row["open"], row["opened"], row["events"])
+        text = page_block("docs/howto/watch-it-run.md", "json")
+        shown = json.loads(text)
+        assert [*shown] == [*row]
+        for name in ("closed", "gaps", "slow"):
+            assert shown[name] == row[name], name
+    line = b'sse_connections_open{route="ticks"} 0.0'
+    assert line in (await metrics.get("/metrics"))[1]
+    for port in range(9101, 9133):
+        with contextlib.suppress(ClientConnectionError):
+            url = f"http://127.0.0.1:{port}/metrics"
+            async with workers.session.get(url) as response:
+                if line in await response.read():
+                    break
+    else:
+        pytest.fail("no worker has its metrics")
+    for headers, status in (({}, 403), (BOB, 403), (ANN, 200)):
+        assert status == (await inspected.get("/_sse/", headers=headers))[0]
+
+
+def page_block(name: str, language: str) -> str:
+    """Return the first block of *language* in a page."""
+    return next(b.text for b in blocks_of(ROOT / name) if b.language == language)
 
 
 async def test_cors(run: Open) -> None:

@@ -52,6 +52,7 @@ ROWS = (
                 "__main__",
                 "client",
                 "demo",
+                "metrics",
                 "plugin",
                 "publisher",
                 "write_client",

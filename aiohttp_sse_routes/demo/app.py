@@ -66,6 +66,8 @@ _KEPT: Final = 30 * 86_400
 _LONGEST_BODY: Final = 8192
 _LOG_BYTES: Final = 1_000_000
 _LONGEST_PATH: Final = 200
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_FORWARDED: Final = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, "X-Real-IP")
 _HASHERS: Final = min(4, os.cpu_count() or 1)
 
 _DATA: Final = web.AppKey("data", Path)
@@ -121,6 +123,7 @@ def create_app(
         guard=visitors.admit,
         retry=1000,
         max_connections=1000,
+        inspector=_is_here,
     )
     chat.setup_chat(app, chat.Chat(visitors, now))
     app.add_routes([web.get(path, _page) for path in _PAGES])
@@ -135,6 +138,13 @@ def _store(data: Path | None) -> Store:
     # Whoever comes after a month is told that there was more. What is sent while the
     # file cannot be written waits for a moment; the page tries again after that.
     return SQLiteStore(data, max_age=_KEPT, wait=2.0)
+
+
+def _is_here(request: web.Request) -> bool:
+    """Tell whether a request comes from this machine, and no proxy says otherwise."""
+    proxied = any(name in request.headers for name in _FORWARDED)
+    here = request.remote in _LOOPBACK and request.url.host in _LOOPBACK
+    return here and not proxied
 
 
 async def _page(request: web.Request) -> web.StreamResponse:

@@ -173,6 +173,7 @@ class ChannelVisit(Visit):
     ) -> None:
         """Write hello and what belongs to it; let the connection follow."""
         broker, script, resumed = self.hub.broker, self.script, start.resumed
+        self.count(start.following, resumed, start.place)
         at = broker.cursor(start.place)
         hello = self.hello_place(resumed, at)
         new = snapshots is not None and resumed != "continued"
@@ -190,6 +191,7 @@ class ChannelVisit(Visit):
         if not self.settings.control_events:
             # The header has told it.
             start.following.forgive(start.missed)
+            self.script.tally.gaps["expired"] += start.gap == "expired" and not new
         if new and snapshots is not None:
             snapshots.run(start.following, start.place)
         else:

@@ -24,6 +24,7 @@ __all__ = (
     "render_file",
     "script_tag",
     "session_name",
+    "source_of",
 )
 
 import functools
@@ -216,6 +217,19 @@ def render_file(
         **context: What the template is given.
     """
     return _environment(loader).get_template(f"{_FOLDER}/{name}").render(context)
+
+
+def source_of(name: str, loader: jinja2.BaseLoader | None = None) -> str:
+    """Return the file *name*, ours or the user's, as it is.
+
+    Args:
+        name: As ``inspector.js``.
+        loader: The loader of the user's templates, which are looked at first.
+    """
+    environment = _environment(loader)
+    assert environment.loader is not None
+    text, _, _ = environment.loader.get_source(environment, f"{_FOLDER}/{name}")
+    return text
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,6 +17,7 @@ from ..streams.ending import Ending
 from ..streams.reader import GapReason
 from ..wire import COMMENT, LAST_CHUNK, frame, unframe
 from .link import CloseReason, Link
+from .tally import Tally
 
 _HEARTBEAT: Final = frame(COMMENT)
 
@@ -73,6 +74,7 @@ class Connection(Link):
         on_dismissed: Called when it was ended for good in the midst of a run.
         announced: The last place whose id the client was told without an event.
         said: That id, as a hello or a gap had it.
+        tally: Where it is counted; None where it is not.
         on_hole: Called in place of telling a gap, with why and after which id; returns
             what `Reader.on_gap` does.
     """
@@ -89,6 +91,7 @@ class Connection(Link):
         "owner",
         "route",
         "said",
+        "tally",
     )
 
     def __init__(
@@ -106,6 +109,7 @@ class Connection(Link):
         self.announced = 0
         self.said = ""
         self.route = ""
+        self.tally: Tally | None = None
         self.owner: str | None = None
         self.on_dismissed: Callable[[], None] | None = None
         self.channels: tuple[str, ...] = ()
@@ -211,6 +215,11 @@ class Connection(Link):
         assert self._script is not None
         reason, block = self._script.ending(self, ending)
         self.end(reason, block)
+
+    def on_conflated(self) -> None:
+        """See `Reader.on_conflated`."""
+        if self.tally is not None:
+            self.tally.conflated += 1
 
     def _send_plain(self, chunk: bytes) -> None:
         self.transport.write(unframe(chunk))

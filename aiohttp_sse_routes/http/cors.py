@@ -30,7 +30,10 @@ def sign_responses(app: web.Application, origins: Sequence[str], prefix: str) ->
 
     async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
         stream = endpoint_of(request.match_info.route) is not None
-        if stream or request.path.startswith(prefix + "/"):
+        # The inspector is for its own origin alone.
+        path = request.path.removeprefix(prefix)
+        ours = path != request.path and path.startswith("/")
+        if stream or (ours and path != "/" and not path.startswith("/inspector/")):
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
             _sign(request, response, allowed)
 

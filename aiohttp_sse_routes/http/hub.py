@@ -11,6 +11,7 @@ __all__ = ("HUB_KEY", "Hub", "HubSettings", "hub_of")
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,6 +38,7 @@ from .limits import Limits
 from .recheck import Rechecks
 from .rounds import Rounds
 from .script import RouteScript
+from .tally import Tally
 
 _logger = logging.getLogger("aiohttp_sse_routes")
 
@@ -72,6 +74,7 @@ class Hub:
         rounds: Who looks after them.
         scripts: What is said on each route.
         encoders: What makes the bodies of what is yielded, by route.
+        tallies: What is counted, by the routes' names.
         draining: Whether the application is shutting down.
         deadline: When its grace is over, by the loop's time.
         closings: What handlers do when their clients have left.
@@ -103,6 +106,7 @@ class Hub:
         self.route_settings: dict[object, RouteSettings] = {}
         self.scripts: dict[object, RouteScript] = {}
         self.encoders: dict[object, Encoder] = {}
+        self.tallies: dict[str, Tally] = {}
         self.dismissals = Dismissals(
             self.store, lambda: self.rounds.open, self._dismiss, self._forget_runs
         )
@@ -121,6 +125,7 @@ class Hub:
         """
         self._reset()
         self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
         self.released: asyncio.Future[None] = self.loop.create_future()
         self.turns = Turns()
         self.broker = Broker(self.store, self.turns)
@@ -215,12 +220,17 @@ class Hub:
         task.add_done_callback(self._later.discard)
 
     def watch(self, connection: Connection, heartbeat: float) -> None:
-        """Let the ticker care for *connection*."""
+        """Let the ticker care for *connection*, and count it."""
         self.rounds.open[connection] = heartbeat
+        if connection.tally is not None:
+            connection.tally.opened += 1
 
     def unwatch(self, connection: Connection) -> None:
         """Count *connection* no more; one that is leaving is seen out."""
-        self.rounds.open.pop(connection, None)
+        known = self.rounds.open.pop(connection, None) is not None
+        if known and connection.tally is not None:
+            reason = connection.closed or "client"
+            connection.tally.close(reason, connection.received, connection.total)
         self.rechecks.remove(connection)
         if connection.leaving:
             self.rounds.leaving.add(connection)
@@ -250,6 +260,13 @@ class Hub:
     def forget(self, who: object) -> None:
         """Take back `at_drain`."""
         self._enders.pop(who, None)
+
+    def tally(self, route: str) -> Tally:
+        """Return what is counted of *route*."""
+        found = self.tallies.get(route)
+        if found is None:
+            found = self.tallies[route] = Tally()
+        return found
 
     @property
     def connections(self) -> int:

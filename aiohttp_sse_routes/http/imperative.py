@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, ClassVar, Final, TypeVar, cast, overload
 
 import aiohttp_sse
 from aiohttp import hdrs, web
@@ -64,6 +64,9 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
                     await asyncio.sleep(1)
             return resp
     """
+
+    counted: ClassVar[bool] = True
+    """Whether its streams are counted by ``SSE.stats()``."""
 
     _link: Sending | None = None
     _at_drain: weakref.WeakMethod[Any] | None = None
@@ -148,6 +151,8 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         self._link = link
         link.on_resume = self._changed
         if hub is not None and link.closed is None:
+            if self.counted:
+                link.tally = hub.tally(_route_of(request))
             hub.watch(link, self._ping_interval)
             # Not held by the hub: a handler may fail without ending its stream.
             self._at_drain = weakref.WeakMethod(self._drained, hub.forget)
@@ -224,6 +229,7 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
             self._sending -= 1
         link = self._link
         if link is not None:
+            link.events += 1
             if retry is not None:
                 link.retry = retry
             if link.owes_a_turn:
@@ -282,8 +288,8 @@ class EventSourceResponse(aiohttp_sse.EventSourceResponse):
         if link.hub is not None and self._req is not None:
             text = f"close {self._req.path}: {link.closed}"
             seconds = link.hub.clock.now() - link.opened
-            more = {"reason": link.closed, "seconds": seconds, "bytes": link.total}
-            _log(self._req, "close", text, **more)
+            more = {"seconds": seconds, "events": link.received, "bytes": link.total}
+            _log(self._req, "close", text, reason=link.closed, **more)
 
     def _stop_pings(self) -> None:
         link = self._link
@@ -486,6 +492,16 @@ def _log(request: web.BaseRequest, event: str, text: str, **more: Any) -> None:
         **{f"sse_{name}": value for name, value in more.items()},
     }
     _logger.info("%s", text, extra=extra)
+
+
+def _route_of(request: web.BaseRequest) -> str:
+    """Return what streams of the handler are counted as: one of a few names."""
+    info = getattr(request, "match_info", None)
+    if info is None:
+        return ""
+    handler = info.handler
+    name = info.route.name or getattr(handler, "__name__", type(handler).__name__)
+    return str(name)
 
 
 def _is_bytes(data: object) -> bool:

@@ -131,6 +131,7 @@ class LeasedVisit(Visit):
         if not self.settings.control_events:
             # The header has told it.
             start.following.forgive(start.missed)
+            self.script.tally.gaps["expired"] += start.gap == "expired"
 
     # -- the run -----------------------------------------------------------------------
 

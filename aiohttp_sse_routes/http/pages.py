@@ -8,7 +8,7 @@ are served all the same.
 
 from __future__ import annotations
 
-__all__ = ("PAGES_KEY", "Pages")
+__all__ = ("PAGES_KEY", "Pages", "file_response")
 
 import functools
 import gzip
@@ -125,10 +125,10 @@ class Pages:
         self._files = render(
             list(routes.values()),
             prefix=self._settings.prefix,
-            loader=self._user_loader(),
+            loader=self.user_loader(),
         )
         self._documents = Documents(
-            list(mountings.values()), self._settings.public_prefix, self._user_loader()
+            list(mountings.values()), self._settings.public_prefix, self.user_loader()
         )
         self._extend_environments()
 
@@ -218,7 +218,8 @@ class Pages:
                     environment.globals.setdefault("sse_client", self.client)
                     environment.globals.setdefault("sse_url", self.url)
 
-    def _user_loader(self) -> jinja2.BaseLoader | None:
+    def user_loader(self) -> jinja2.BaseLoader | None:
+        """Return the loader of the application's own templates, if it has any."""
         for key in self._app:
             environment = self._app[key]
             if isinstance(environment, jinja2.Environment) and environment.loader:
@@ -229,61 +230,25 @@ class Pages:
 
     async def _serve_module(self, request: web.Request) -> web.StreamResponse:
         assert self._files is not None
-        return self._serve(request, self._files.module, self._files.hash)
+        return file_response(request, self._files.module, self._files.hash)
 
     async def _serve_classic(self, request: web.Request) -> web.StreamResponse:
         assert self._files is not None
-        return self._serve(request, self._files.classic, self._files.hash)
+        return file_response(request, self._files.classic, self._files.hash)
 
     async def _serve_hub(self, request: web.Request) -> web.StreamResponse:
         assert self._files is not None
-        return self._serve(request, self._files.hub, self._files.build)
+        return file_response(request, self._files.hub, self._files.build)
 
     async def _serve_declarations(self, request: web.Request) -> web.StreamResponse:
         assert self._documents is not None
         text, digest = self._documents.declarations
-        return self._serve(request, text, digest, "application/typescript")
+        return file_response(request, text, digest, "application/typescript")
 
     async def _serve_openapi(self, request: web.Request) -> web.StreamResponse:
         assert self._documents is not None
         text, digest = self._documents.openapi
-        return self._serve(request, text, digest, "application/json")
-
-    def _serve(
-        self,
-        request: web.Request,
-        text: str,
-        digest: str,
-        content_type: str = "text/javascript",
-    ) -> web.Response:
-        asked = request.match_info.get("hash")
-        if asked is None:
-            caching = _REVALIDATE
-        elif asked == digest:
-            caching = _IMMUTABLE
-        else:
-            # Another worker's, as in a rolling deploy: ours will do, for now.
-            caching = "no-store"
-        headers = {
-            hdrs.CACHE_CONTROL: caching,
-            hdrs.VARY: hdrs.ACCEPT_ENCODING,
-            "X-Content-Type-Options": "nosniff",
-        }
-        body = text.encode()
-        if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-            body = _compressed(body)
-        response = web.Response(
-            body=body,
-            content_type=content_type,
-            charset="utf-8",
-            headers=headers,
-        )
-        response.etag = digest
-        if any(tag.value in (digest, "*") for tag in request.if_none_match or ()):
-            response = web.Response(status=304, headers={hdrs.CACHE_CONTROL: caching})
-            response.etag = digest
-        return response
+        return file_response(request, text, digest, "application/json")
 
     async def _close(self, request: web.Request) -> web.StreamResponse:
         """End the private run whose id the body is: the client's ``close()``.
@@ -293,6 +258,50 @@ class Pages:
         text = (await request.content.read(_LONGEST_ID)).decode(errors="replace")
         self._app[HUB_KEY].private.close_by(parse(text.strip()))
         return web.Response(status=204)
+
+
+def file_response(
+    request: web.Request,
+    text: str,
+    digest: str,
+    content_type: str = "text/javascript",
+) -> web.Response:
+    """Return the answer with a file that is served by content hash.
+
+    Args:
+        request: What it answers; the hash that it asks for, if any, is in its path.
+        text: The file.
+        digest: Its hash.
+        content_type: Its type.
+    """
+    asked = request.match_info.get("hash")
+    if asked is None:
+        caching = _REVALIDATE
+    elif asked == digest:
+        caching = _IMMUTABLE
+    else:
+        # Another worker's, as in a rolling deploy: ours will do, for now.
+        caching = "no-store"
+    headers = {
+        hdrs.CACHE_CONTROL: caching,
+        hdrs.VARY: hdrs.ACCEPT_ENCODING,
+        "X-Content-Type-Options": "nosniff",
+    }
+    body = text.encode()
+    if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+        body = _compressed(body)
+    response = web.Response(
+        body=body,
+        content_type=content_type,
+        charset="utf-8",
+        headers=headers,
+    )
+    response.etag = digest
+    if any(tag.value in (digest, "*") for tag in request.if_none_match or ()):
+        response = web.Response(status=304, headers={hdrs.CACHE_CONTROL: caching})
+        response.etag = digest
+    return response
 
 
 @functools.lru_cache(maxsize=8)

@@ -28,6 +28,7 @@ from ..streams.reader import GapReason
 from ..wire import COMMENT, control, retry_line
 from .connection import Connection, Script
 from .link import CloseReason
+from .tally import Tally
 
 RETRY_LATER: Final = 30_000
 """Milliseconds after which a client may try again what has failed, or was refused."""
@@ -65,6 +66,7 @@ class RouteScript(Script):
         heartbeat: Seconds between heartbeats, as the client is told.
         control_events: Whether any are sent.
         disconnect_slow: Whether a client that was overtaken is sent away.
+        tally: Where what is told is counted.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class RouteScript(Script):
         heartbeat: float,
         control_events: bool,
         disconnect_slow: bool = False,
+        tally: Tally | None = None,
     ) -> None:
+        self.tally = tally if tally is not None else Tally()
         self._retry = retry
         self._heartbeat = heartbeat
         self._control_events = control_events
@@ -89,7 +93,8 @@ class RouteScript(Script):
         return retry + control("sse-hello", data, id=place)
 
     def gap_block(self, reason: GapReason, after: str | None, place: str) -> bytes:
-        """Return the block that tells a gap, if any is told."""
+        """Return the block that tells a gap, if any is told; the headers else do."""
+        self.tally.gaps[reason] += 1
         if not self._control_events:
             return b""
         known = after if after is not None and has_our_format(after) else None
@@ -107,9 +112,9 @@ class RouteScript(Script):
         self, connection: Connection, reason: GapReason, after: str, place: str
     ) -> bytes | None:
         """See `Script.gap`."""
-        if not self._control_events:
-            return None
-        if self._disconnect_slow and reason == "slow":
+        slow = reason == "slow"
+        if not self._control_events or (self._disconnect_slow and slow):
+            self.tally.disconnected += slow
             return None
         connection.said = place
         return self.gap_block(reason, after, place)

@@ -138,6 +138,7 @@ class Snapshots:
             )
         part = self._script.part(self._connection) if body.carries_id else b""
         self._connection.write(part + body.lines)
+        self._connection.events += 1
         self._count += 1
         return self._connection.blocked or self._count % _BURST == 0
 

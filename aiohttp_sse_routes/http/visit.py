@@ -124,6 +124,7 @@ class Visit:
             connection.release()
             return None
         connection.route, connection.owner = self.target.name, self.owner
+        connection.tally = self.script.tally
         hub, seconds = self.hub, self.settings.recheck
         hub.watch(connection, self.settings.heartbeat)
         if seconds is not None:
@@ -169,6 +170,7 @@ class Visit:
         gap: GapReason | None,
     ) -> None:
         """Write hello, and the gap if there is one."""
+        self.count(feed, resumed, place)
         at = feed.cursor(place)
         connection.said = self.hello_place(resumed, at)
         block = self.script.hello(connection.said, resumed)
@@ -176,6 +178,11 @@ class Visit:
             block += self.script.gap_block(gap, self.brought.id, at)
             connection.said = at
         connection.write(block)
+
+    def count(self, feed: Source, resumed: Resumed, place: int) -> None:
+        """Count a connection that reads on from *place*, where it had been."""
+        if resumed == "continued" and feed.has_after(place):
+            self.script.tally.replays += 1
 
     def hello_place(self, resumed: Resumed, at: str) -> str:
         """Return the id of hello, where the stream goes on from *at*.
@@ -234,6 +241,7 @@ class Visit:
                     "sse_path": self.request.path,
                     "sse_reason": connection.closed,
                     "sse_seconds": self.hub.clock.now() - connection.opened,
+                    "sse_events": connection.received,
                     "sse_bytes": connection.total,
                 },
             )
@@ -285,6 +293,7 @@ def _script(hub: Hub, target: Target, settings: RouteSettings) -> RouteScript:
         heartbeat=settings.heartbeat,
         control_events=settings.control_events,
         disconnect_slow=settings.on_slow == "disconnect",
+        tally=hub.tally(target.name),
     )
     return script
 

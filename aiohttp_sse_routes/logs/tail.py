@@ -200,6 +200,11 @@ class Tail:
 
     # -- what is asked ---------------------------------------------------------------
 
+    @property
+    def channels(self) -> int:
+        """How many channels there is anything of here."""
+        return len(self._rings)
+
     def floor(self, channel: str) -> int:
         """Return the number of the newest entry of *channel* that may not be here."""
         ring = self._rings.get(channel)

@@ -208,6 +208,10 @@ class Broker:
         """Return the place in memory from which the newest *count* are read."""
         return self._tail.newest(names, count, self._last)
 
+    def has_after(self, names: Sequence[str], place: int) -> bool:
+        """Return whether one of *names* has an entry after *place*, here or gone."""
+        return any(self._tail.last(name) > place for name in names)
+
     def conflates(self, following: Following, place: int) -> bool:
         """Return whether the newest by key are all that is missed from *place* on."""
         return self._late.conflated(following, place) is not None
@@ -333,8 +337,10 @@ class Broker:
         if debt is not None:
             place = debt.place
             reader.sent -= debt.size  # counted, and not written to it
+            reader.events -= debt.events
         reader.sent += following.written - reader.joined_live_at
         for name, topic in zip(following.names, following.topics, strict=True):
+            reader.events += topic.events
             del topic.live[reader]
             if not topic.live:
                 self._dirty.pop(topic, None)
@@ -357,6 +363,7 @@ class Broker:
             if topic is None:
                 topic = self._topics[name] = Topic(self._tail.last(name))
             topic.live[reader] = reader.send
+            reader.events -= topic.events
             topics.append(topic)
         following.topics = topics
         reader.joined_live_at = following.written

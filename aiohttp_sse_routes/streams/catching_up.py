@@ -242,8 +242,11 @@ class CatchUp:
             blocks.append(block)
             size += len(block)
             place = seq
-        reader.place = place if len(blocks) < len(items) else self._keeper.delivered
+        done = len(blocks) == len(items)
+        reader.place = self._keeper.delivered if done else place
         _write(reader, blocks)
+        if done and items:
+            reader.on_conflated()
         self._go_on(reader, following)
 
 
@@ -263,4 +266,5 @@ def _write(reader: Reader, blocks: Sequence[bytes]) -> None:
     if blocks:
         chunk = join(blocks)
         reader.sent += len(chunk)
+        reader.events += len(blocks)
         reader.send(chunk)

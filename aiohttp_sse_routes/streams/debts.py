@@ -25,10 +25,11 @@ class Debt:
 
     Attributes:
         size: Its bytes. They count as written to the readers already.
+        events: The events in it, which count as well.
         place: The place that the readers are at until then.
     """
 
-    __slots__ = ("chunk", "gone", "next", "place", "readers", "sends", "size")
+    __slots__ = ("chunk", "events", "gone", "next", "place", "readers", "sends", "size")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Debt:
         first: int,
         chunk: bytes,
         place: int,
+        events: int,
     ) -> None:
         # Side by side, not in pairs: new pairs for thousands of readers are work for
         # the garbage collector, which then looks at all that these are made of.
@@ -45,6 +47,7 @@ class Debt:
         self.chunk = chunk
         self.size = len(chunk)
         self.place = place
+        self.events = events
         self.next = first  # among the readers
         self.gone: set[Reader] = set()  # who are not to be written it any more
 
@@ -95,6 +98,7 @@ class Debts:
         sends: Sequence[Send],
         chunk: bytes,
         place: int,
+        events: int = 1,
         *,
         within: Slice,
     ) -> None:
@@ -105,12 +109,13 @@ class Debts:
             sends: How to write to each.
             chunk: What.
             place: The place that each is at until it is written to.
+            events: How many events *chunk* is.
             within: What there is time for.
         """
         for start in range(0, len(sends), CHECK_EVERY):
             part = sends[start : start + CHECK_EVERY]
             if not within.has_room(len(part)):
-                self._owe(Debt(readers, sends, start, chunk, place))
+                self._owe(Debt(readers, sends, start, chunk, place, events))
                 return
             for send in part:
                 send(chunk)

@@ -49,7 +49,9 @@ class Delivery:
     def _one(self, topic: Topic, before: int) -> None:
         """Write what waits in *topic* to all who follow it."""
         chunk = _chunk((topic,))
+        events = len(topic.pending)
         topic.pending = []
+        topic.events += events
         topic.written += len(chunk)
         if len(topic.live) <= CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.
@@ -61,6 +63,7 @@ class Delivery:
             [*topic.live.values()],
             chunk,
             before,
+            events,
             within=Slice(self._loop),
         )
 
@@ -77,8 +80,10 @@ class Delivery:
             sends.append(share[0].live[reader])
         chunks = {share: _chunk(share) for share in alike}
         sizes = {topic: len(chunks.get((topic,), b"")) for topic in dirty}
+        counts = {topic: len(topic.pending) for topic in dirty}
         for topic in dirty:
             topic.pending = []
+            topic.events += counts[topic]
             topic.written += sizes[topic]
         turn = Slice(self._loop)
         for share, (readers, sends) in alike.items():
@@ -87,7 +92,8 @@ class Delivery:
             if more:
                 for reader in readers:
                     reader.sent += more
-            self._debts.write(readers, sends, chunk, before, within=turn)
+            events = sum([counts[topic] for topic in share])
+            self._debts.write(readers, sends, chunk, before, events, within=turn)
 
 
 def _chunk(topics: Sequence[Topic]) -> bytes:

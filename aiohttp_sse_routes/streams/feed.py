@@ -48,6 +48,7 @@ class Feed:
         delivered: The place of all live readers.
         ending: How the producer ended; None while it goes on.
         written: Bytes written to each live reader since the feed began.
+        events: Events in these.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Feed:
         self.delivered = ring.head
         self.ending: Ending | None = None
         self.written = 0
+        self.events = 0
         self._number = number
         self._id_line = f"id: {prefix}".encode()
         self._loop = asyncio.get_running_loop()
@@ -98,7 +100,7 @@ class Feed:
             self._turn = turns.note()
             self._turn_events = 1
             if self._live:
-                self._deliver(frame(block), seq)
+                self._deliver(frame(block), seq, 1)
             else:
                 self.delivered = seq
         else:
@@ -130,7 +132,7 @@ class Feed:
         if self.ring.head > self.delivered:
             if self._live:
                 blocks, last = self.ring.after(self.delivered, self.ring.head, 1 << 62)
-                self._deliver(join(blocks), last)
+                self._deliver(join(blocks), last, len(blocks))
             else:
                 self.delivered = self.ring.head
 
@@ -214,9 +216,17 @@ class Feed:
         """See `Source.told`: every entry is for every reader."""
         return self.place_of(reader)
 
+    def counted(self, reader: Reader) -> int:
+        """See `Source.counted`."""
+        return self.events if reader.standing is Standing.LIVE else 0
+
+    def has_after(self, place: int) -> bool:
+        """See `Source.has_after`."""
+        return self.delivered > place
+
     # -- delivery ------------------------------------------------------------------
 
-    def _deliver(self, chunk: bytes, through: int) -> None:
+    def _deliver(self, chunk: bytes, through: int, events: int) -> None:
         """Write *chunk*, which is all up to *through*, to the live readers."""
         if self._debts:
             for reader in self._debts.among(self._live):
@@ -225,6 +235,7 @@ class Feed:
                 self._put_behind(reader)
         before, self.delivered = self.delivered, through
         self.written += len(chunk)
+        self.events += events
         if len(self._live) <= CHECK_EVERY:
             # A copy: a pause within the write takes the reader out.
             for send in tuple(self._live.values()):
@@ -235,6 +246,7 @@ class Feed:
             [*self._live.values()],
             chunk,
             before,
+            events,
             within=Slice(self._loop),
         )
 
@@ -255,7 +267,9 @@ class Feed:
         if debt is not None:
             place = debt.place
             reader.sent -= debt.size  # counted, and not written to it
+            reader.events -= debt.events
         reader.sent += self.written - reader.joined_live_at
+        reader.events += self.events
         reader.standing = Standing.BEHIND
         reader.place = place
         return True
@@ -291,6 +305,7 @@ class Feed:
             reader.place = last
             chunk = join(blocks)
             reader.sent += len(chunk)
+            reader.events += len(blocks)
             reader.send(chunk)
         if reader.standing is not Standing.BEHIND:
             return
@@ -301,6 +316,7 @@ class Feed:
         else:
             reader.standing = Standing.LIVE
             reader.joined_live_at = self.written
+            reader.events -= self.events
             self._live[reader] = reader.send
 
     def _tell_gap(self, reader: Reader) -> bool:

@@ -29,15 +29,17 @@ class Topic:
         live: Who has everything so far, with the way to write to each.
         last: The number of the newest entry that is known of.
         written: Bytes written to each live reader since the topic began.
+        events: Events in these.
         pending: Numbers and blocks that wait for the end of the turn.
     """
 
-    __slots__ = ("last", "live", "pending", "written")
+    __slots__ = ("events", "last", "live", "pending", "written")
 
     def __init__(self, last: int) -> None:
         self.live: dict[Reader, Callable[[bytes], object]] = {}
         self.last = last
         self.written = 0
+        self.events = 0
         self.pending: list[tuple[int, bytes]] = []
 
 
@@ -64,6 +66,9 @@ class Keeper(Protocol):
 
     def leave(self, reader: Reader) -> None:
         """See `Source.leave`."""
+
+    def has_after(self, names: Sequence[str], place: int) -> bool:
+        """Return whether one of *names* has anything behind *place*."""
 
 
 class Following:
@@ -158,6 +163,14 @@ class Following:
         if reader.standing is not Standing.LIVE or place < self.keeper.delivered:
             return place
         return max([topic.last for topic in self.topics])
+
+    def counted(self, reader: Reader) -> int:
+        """See `Source.counted`: of who is not live nothing, it has no topics."""
+        return sum([topic.events for topic in self.topics])
+
+    def has_after(self, place: int) -> bool:
+        """See `Source.has_after`."""
+        return self.keeper.has_after(self.names, place)
 
     def pause(self, reader: Reader) -> None:
         """See `Source.pause`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 __all__ = ("PacedReader", "PrivateRun", "PrivateRuns")
 
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from typing import Any
 
 from ..cursor import Cursor, new_token
@@ -187,6 +187,10 @@ class PrivateRuns:
     def waiting(self) -> int:
         """How many runs wait for their clients."""
         return len(self._waiting)
+
+    def detached(self) -> Iterator[str]:
+        """Yield the route of each run that waits for its client."""
+        return (run.route for run in self._waiting)
 
     def add(self, run: PrivateRun) -> None:
         """Let *run* be found by its token."""

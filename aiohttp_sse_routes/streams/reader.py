@@ -64,6 +64,12 @@ class Source(Protocol):
     def leave(self, reader: Reader) -> None:
         """Forget *reader*; its place is where it was."""
 
+    def counted(self, reader: Reader) -> int:
+        """Return how many events were written that `Reader.events` lacks."""
+
+    def has_after(self, place: int) -> bool:
+        """Return whether there is anything behind *place*, as far as is known here."""
+
 
 class Reader:
     """A place in a feed, and a way to write to whoever reads there.
@@ -77,6 +83,7 @@ class Reader:
         standing: How it stands to its feed.
         blocked: Whether its transport takes no more.
         sent: Bytes written to it alone.
+        events: Events written to it, less what its feed counts for it.
         joined_live_at: What the feed had written when it became live.
         send: Writes one frame at once; it may call `paused` before it returns.
     """
@@ -84,6 +91,7 @@ class Reader:
     # There are thousands of them: a dict each would take more than all else.
     __slots__ = (
         "blocked",
+        "events",
         "feed",
         "joined_live_at",
         "place",
@@ -100,6 +108,7 @@ class Reader:
         self.standing = Standing.OUT
         self.blocked = False
         self.sent = 0
+        self.events = 0
         self.joined_live_at = 0
 
     @property
@@ -108,6 +117,11 @@ class Reader:
         if self.standing is Standing.LIVE and self.feed is not None:
             return self.sent + self.feed.written - self.joined_live_at
         return self.sent
+
+    @property
+    def received(self) -> int:
+        """Return how many events were written in all; a delivery counts as `total`."""
+        return self.events + (self.feed.counted(self) if self.feed is not None else 0)
 
     def on_gap(self, reason: GapReason, after: str, place: str) -> bool:
         """Tell that events after *after* are lost and it goes on from *place*.
@@ -125,6 +139,9 @@ class Reader:
     def on_ending(self, ending: Ending) -> None:
         """Learn that the log has ended and all of it was written."""
         raise NotImplementedError
+
+    def on_conflated(self) -> None:
+        """Learn that it was given the newest by key of what it was too slow for."""
 
     def paused(self) -> None:
         """Note that the transport takes no more."""

@@ -175,6 +175,7 @@ class RunFeed(RunLog):
     def join(self, reader: Reader, place: int) -> None:
         """Let *reader* read on from *place*, in the log: what it missed, what comes."""
         self._reader = reader
+        reader.events -= place
         reader.feed = self
         reader.place = place
         if reader.blocked:
@@ -187,6 +188,7 @@ class RunFeed(RunLog):
         """Forget *reader*; its place is where it was."""
         if self._reader is reader:
             self._unlive()
+            reader.events += reader.place
             self._reader = None
         reader.standing = Standing.OUT
         reader.feed = None
@@ -209,6 +211,14 @@ class RunFeed(RunLog):
     def told(self, reader: Reader) -> int:
         """See `Source.told`: every event is for its reader."""
         return self.place_of(reader)
+
+    def counted(self, reader: Reader) -> int:
+        """See `Source.counted`: numbers have no holes, and its first was taken off."""
+        return self.place_of(reader)
+
+    def has_after(self, place: int) -> bool:
+        """See `Source.has_after`."""
+        return self.delivered > place
 
     def _unlive(self) -> None:
         """Give the reader a place of its own, if it had none."""

@@ -6,22 +6,23 @@ import { ESLint } from "eslint";
 import ts from "typescript";
 
 const templates = new URL("../../templates/", import.meta.url).pathname;
-const [core, hub] = ["core.js", "hub.js"].map((name) => templates + name);
+const [core, hub, inspector] = ["core.js", "hub.js", "inspector.js"].map((name) => templates + name);
 
 /** What eslint finds in `files`, put behind one another; `used` are names for others. */
 async function style(used, ...files) {
+  const sourceType = files.includes(inspector) ? "module" : "script";
   const text = files.map((file) => readFileSync(file, "utf8")).join("\n");
   const eslint = new ESLint({
     cwd: new URL(".", import.meta.url).pathname,
-    overrideConfig: { rules: { "no-unused-vars": ["error", { varsIgnorePattern: used }] } },
+    overrideConfig: { languageOptions: { sourceType }, rules: { "no-unused-vars": ["error", { varsIgnorePattern: used }] } },
   });
   const [{ messages }] = await eslint.lintText(text, { filePath: "client.js" });
   return messages.map(({ line, message, ruleId }) => `${files.at(-1)} ${line}: ${message} ${ruleId}`);
 }
 
-/** What tsc finds in the two as one program. */
-function types() {
-  const program = ts.createProgram([core, hub], {
+/** What tsc finds in `files` as one program. */
+function types(...files) {
+  const program = ts.createProgram(files, {
     allowJs: true,
     checkJs: true,
     noEmit: true,
@@ -41,7 +42,9 @@ function types() {
 const found = [
   ...(await style("^(createClient)$", core)),
   ...(await style("^(createClient|attachTo|serveTabs)$", core, hub)),
-  ...types(),
+  ...(await style("^$", inspector)),
+  ...types(core, hub),
+  ...types(inspector),
 ];
 for (const line of found) console.log(line);
 process.exitCode = found.length ? 1 : 0;
