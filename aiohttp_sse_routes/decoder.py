@@ -39,11 +39,11 @@ _FEW: Final = 1 << 12
 _SHOWN: Final = 200
 _KEPT: Final = ("data", "event", "id", "json")
 _KEPT_WITH_VALUE: Final = tuple(name + ":" for name in _KEPT)
-_NAMES: Final = frozenset({*_KEPT, "retry", ""})
+_NAMES: Final = frozenset({*_KEPT, "replay", "retry", ""})
 
 
 # Frozen dataclasses take ten times as long to make, most of what a short event costs.
-class DecodedEvent(msgspec.Struct, frozen=True, gc=False):
+class DecodedEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
     """One event as a client sees it (HTML standard, 9.2.6).
 
     Attributes:
@@ -55,6 +55,8 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False):
             has handled it resumes.
         json: Whether the block had our mark, the field line ``json``: *data* was
             encoded as JSON by the server, so ``"123"`` is a string and ``123`` is not.
+        replayed: Whether the server has marked it, by the field ``replay``, as one that
+            was there before this response. It is the same event, and equal, if not.
     """
 
     type: str
@@ -62,6 +64,19 @@ class DecodedEvent(msgspec.Struct, frozen=True, gc=False):
     id: str | None
     last_event_id: str
     json: bool
+    replayed: bool = False
+
+    # What was replayed is equal to what came live.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DecodedEvent):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str, str | None, str, bool]:
+        return self.type, self.data, self.id, self.last_event_id, self.json
 
     @property
     def value(self) -> Any:
@@ -149,6 +164,7 @@ class Decoder:
         self._line = bytearray()  # the beginning of a line
         self._rest = ""  # what is not looked at yet: lines, and one without an end
         self._room = min(_FEW, max_event_bytes)  # how long that may become
+        self._past = 0  # how many of the next blocks are replayed
 
     def feed(self, data: bytes) -> list[DecodedEvent]:
         """Decode the next chunk of the stream, and return the events it completes.
@@ -302,6 +318,7 @@ class Decoder:
         type_ = ""
         id_: str | None = None
         json = False
+        past = self._past
         for line in _split(text, _decoded):
             # The usual form first: a name, a colon and one space.
             name, _, value = line.partition(": ")
@@ -317,10 +334,13 @@ class Decoder:
                     data = "\n".join(values)
                     last = self.last_event_id
                     events.append(
-                        DecodedEvent(type_ or "message", data, id_, last, json)
+                        DecodedEvent(
+                            type_ or "message", data, id_, last, json, past > 0
+                        )
                     )
                     values = []
                 type_, id_, json = "", None, False
+                past -= 1
             elif name == "id":
                 if "\0" not in value:
                     id_ = value
@@ -330,18 +350,28 @@ class Decoder:
                 json = json or not value
             elif name == "retry":
                 self._take_retry(value)
+            elif name == "replay":
+                past = _number(value) or 0
             elif not name:
                 self.comments += 1
                 if self.on_comment is not None:
                     self.on_comment(value)
+        self._past = max(0, past)
 
     def _take_retry(self, value: str) -> None:
-        # 9.2.6: ASCII digits only; str.isdigit() knows others, int() signs, spaces
-        # and underscores.
-        if value.isascii() and value.isdigit():
-            # int() refuses more than 4,300 digits, and takes long over fewer.
-            digits = value.lstrip("0")[:11] or "0"
-            self.retry = min(int(digits), MAX_RETRY)
+        number = _number(value)
+        if number is not None:
+            self.retry = min(number, MAX_RETRY)
+
+
+def _number(value: str) -> int | None:
+    """Return the number that *value* is; None if it is none."""
+    # 9.2.6: ASCII digits only; str.isdigit() knows others, int() signs, spaces and
+    # underscores.
+    if not (value.isascii() and value.isdigit()):
+        return None
+    # int() refuses more than 4,300 digits, and takes long over fewer.
+    return int(value.lstrip("0")[:11] or "0")
 
 
 def _split(text: str, made: Callable[[str], str]) -> Iterator[str]:

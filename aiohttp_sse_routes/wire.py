@@ -171,9 +171,19 @@ def unframe(chunk: bytes) -> bytes:
     return chunk[chunk.index(b"\n") + 1 : -2]
 
 
-def join(blocks: Iterable[bytes]) -> bytes:
-    """Return several blocks as one HTTP chunk."""
-    return frame(b"".join(blocks))
+def join(blocks: Iterable[bytes], past: int = 0) -> bytes:
+    """Return several blocks as one HTTP chunk.
+
+    Args:
+        blocks: The blocks.
+        past: How many of them, the first ones, are marked as replayed.
+    """
+    body = b"".join(blocks)
+    if not past:
+        return frame(body)
+    mark = b"replay: %d\n" % past
+    # Not put before the body, which may be large, but to be copied once.
+    return b"%x\r\n%b%b\r\n" % (len(mark) + len(body), mark, body)
 
 
 def _head(event: ServerSentEvent) -> bytes:

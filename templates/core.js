@@ -20,7 +20,7 @@
  * @property {string | null} id The id that this very event carried.
  * @property {string} lastEventId Where a stream that has handled it resumes.
  * @property {string} raw The text as it came.
- * @property {boolean} replayed Whether the server said that it is one of the past.
+ * @property {boolean} replayed Whether it was there before the connection it came on.
  *
  * @typedef {object} Gap
  * @property {"expired" | "slow" | "unknown" | "reset" | "restarted" | "overflow"} reason
@@ -73,15 +73,17 @@
  * @property {string | null} data Null where it had no `data` line: it is no event.
  * @property {string | null} id Null where it had no `id` line: the place stays.
  * @property {boolean} json
+ * @property {boolean} replayed
  *
  * @typedef {Options & {tap?: (block: Block, lastEventId: string) => void}} AllOptions `tap`
  *   takes every block: then no events are made of them.
  *
- * @typedef {(what: "open" | "bytes" | "retry" | "stream" | "block" | "state" | "final"
- *   | "end", value?: any, luck?: number) => void} Sink What a transport tells: the
- *   headers, that bytes came, the `retry`, whose the next blocks are, a block, what state
- *   a shared connection is in, that there is no more, the end and its error. Those that
- *   lose one connection together have the same `luck`, and come back together.
+ * @typedef {(what: "open" | "bytes" | "retry" | "stream" | "block" | "state" | "move"
+ *   | "final" | "end", value?: any, luck?: number) => void} Sink What a transport tells:
+ *   the headers, that bytes came, the `retry`, whose the next blocks are, a block, what
+ *   state a shared connection is in, that there is none any more, that there is no more to
+ *   come, the end and its error. Those that lose one connection together have the same
+ *   `luck`, and come back together.
  *
  * @typedef {Options & {url: string, lastEventId: string, attempt: number,
  *   error: SseError | null}} Attempt
@@ -167,8 +169,10 @@ function deferred() {
  */
 function createParser(sink, maxChars) {
   /** @returns {Block} */
-  const blank = () => ({ type: "", data: null, id: null, json: false });
+  const blank = () => ({ type: "", data: null, id: null, json: false, replayed: false });
   let block = blank();
+  // How many of the next blocks are of the past.
+  let past = 0;
   let rest = "";
   let afterCr = false;
 
@@ -183,6 +187,7 @@ function createParser(sink, maxChars) {
     if (!line) {
       const { data, id } = block;
       block.type ||= "message";
+      block.replayed = past-- > 0;
       if (data !== null || id !== null) sink("block", block);
       block = blank();
     }
@@ -196,6 +201,7 @@ function createParser(sink, maxChars) {
     if (name === "retry" && /^\d+$/.test(value)) sink("retry", +value);
     if (name === "stream") sink("stream", value);
     if (name === "json") block.json = true;
+    if (name === "replay") past = +value;
   }
 
   return (text) => {
@@ -242,7 +248,7 @@ function backoffMs(attempt, baseMs, leastMs, { maxMs, factor, jitter }, luck = M
 
 /** @param {string} value Seconds or an HTTP date (RFC 9110, 10.2.3). */
 function retryAfterMs(value) {
-  const ms = Number(value) * 1000 || Date.parse(value) - Date.now();
+  const ms = +value * 1000 || Date.parse(value) - Date.now();
   return ms > 0 ? ms : null;
 }
 
@@ -327,15 +333,16 @@ function createFetchTransport() {
     via: "direct",
     open(attempt, sink) {
       abort = new AbortController();
-      follow(attempt, sink, abort.signal)
-        .catch((cause) => {
-          if (cause instanceof SseError) throw cause;
-          throw new SseError("network", "the connection failed", { retryable: true, cause });
-        })
-        .then(
-          (final) => sink(final ? "final" : "end", null),
-          (error) => sink("end", error),
-        );
+      follow(attempt, sink, abort.signal).then(
+        (final) => sink(final ? "final" : "end", null),
+        (cause) =>
+          sink(
+            "end",
+            cause instanceof SseError
+              ? cause
+              : new SseError("network", "no connection", { retryable: true, cause }),
+          ),
+      );
     },
     // It also ends an answer that was refused before all of it was read.
     close: () => abort?.abort(),
@@ -467,20 +474,12 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
     return subscribe([type].flat(), handler, options, 1);
   }
 
-  /** @param {(event: SseEvent) => void} fn @param {Subscription} [options] */
-  function onAny(fn, options) {
-    return subscribe([ANY], fn, options, 1);
+  /** @param {symbol} key @param {number} [weight] */
+  function listenTo(key, weight) {
+    /** @param {(value: any) => void} fn @param {Subscription} [options] */
+    return (fn, options) => subscribe([key], fn, options, weight);
   }
-
-  /** @param {(info: StateInfo) => void} fn @param {Subscription} [options] */
-  function onState(fn, options) {
-    return subscribe([STATE], fn, options);
-  }
-
-  /** @param {(error: SseError) => void} fn @param {Subscription} [options] */
-  function onError(fn, options) {
-    return subscribe([ERROR], fn, options);
-  }
+  const onAny = listenTo(ANY, 1);
 
   /** @param {(gap: Gap) => void} fn @param {Subscription} [options] */
   function onGap(fn, options) {
@@ -553,7 +552,7 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
   }
 
   return {
-    listen: { on, onAny, onState, onError, onGap, next },
+    listen: { on, onAny, onState: listenTo(STATE), onError: listenTo(ERROR), onGap, next },
     isEmpty: () => !consumers,
     iterate,
     emit,
@@ -635,7 +634,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   // Who does not wait for it must not hear of an unhandled rejection.
   opened.promise.catch(() => {});
 
-  let { lastEventId = persist ? recall(url) : "" } = options;
+  let lastEventId = options.lastEventId ?? (persist ? recall(url) : "");
   let attempt = 0;
   let retryMs = bounds.initialMs;
   let leastMs = 0;
@@ -643,7 +642,8 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   let openedAt = 0;
   let heardAt = 0;
   let greeted = false;
-  let replayed = false;
+  // It was answered, and not a byte has come. Firefox does not say so before it has.
+  let mute = false;
   let suspended = false;
   let leavingAt = 0;
   let reauthorised = false;
@@ -691,7 +691,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   function connect(quiet) {
     drop();
     leastMs = openedAt = 0;
-    greeted = suspended = false;
+    greeted = suspended = mute = false;
     /** @type {Sink} */
     const mine = (what, value, luck) => {
       // Nothing is heard of a connection that was dropped, not even what was parsed.
@@ -700,7 +700,9 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     sink = mine;
     // Longer with each try: on a slow network a fixed one would never let it through.
     const limit = connectTimeoutMs * Math.min(attempt + 1, 3);
-    after(limit, () => fail("timeout", `not open in ${limit} ms`));
+    after(limit, () =>
+      fail(mute ? "stalled" : "timeout", `not open in ${limit} ms: does a proxy buffer?`),
+    );
     transport.open({ ...request, lastEventId, attempt, error: info.error }, mine);
     if (!quiet) become("connecting");
   }
@@ -717,14 +719,16 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   // What a connection tells.
   /** @type {Record<string, (value: any, luck?: number) => void>} */
   const hears = {
-    /** @param {Headers} headers */
+    /** @param {Headers} [headers] None of a connection that others share. */
     open(headers) {
-      if (hello) return;
+      mute = true;
+      if (hello || !headers) return;
       const missed = headers.get("SSE-Resume")?.startsWith("gap");
       if (missed) tellGap({ reason: "unknown", after: lastEventId || null, id: null });
       open();
     },
     bytes() {
+      mute = false;
       heardAt = Date.now();
     },
     // At the opening it is the base of our back-off. Later, from a server that is ours,
@@ -736,7 +740,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     },
     /** @param {Block} block */
     block(block) {
-      const { type, data: raw, id, json } = block;
+      const { type, data: raw, id, json, replayed } = block;
       lastEventId = id ?? lastEventId;
       const isControl = type.startsWith("sse-");
       if (raw !== null && (!isControl || type === "sse-hello")) open();
@@ -762,6 +766,8 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
       attempt = tries;
       become(state, error, retryInMs);
     },
+    // By another way than the one that is no more.
+    move: () => connect(true),
     final: () => finish("done"),
     end: lose,
   };
@@ -769,16 +775,12 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   // What a server that is ours tells, by events that are none of the page's.
   /** @type {Record<string, (about: any, id: string | null) => void>} */
   const controls = {
-    "sse-hello"({ heartbeat, replay }) {
+    "sse-hello"({ heartbeat }) {
       greeted = true;
-      replayed = replay === true;
       if (heartbeat >= 0) heartbeatMs = heartbeat * 1000;
       watch();
     },
     "sse-gap": ({ reason, after = null }, id) => tellGap({ reason, after, id }),
-    "sse-cursor"({ live }) {
-      if (live) replayed = false;
-    },
     "sse-busy"() {
       leastMs = retryMs;
       lose(null);
@@ -832,7 +834,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     if (openedAt && Date.now() >= openedAt + bounds.resetAfterMs) attempt = 0;
     const least = Math.max(leastMs, error?.retryAfterMs ?? 0);
     let delay = backoffMs(attempt, retryMs, least, bounds, luck);
-    if (error?.kind === "stalled") delay = 0;
+    if (openedAt && error?.kind === "stalled") delay = 0;
     // Not for ever: what a browser takes for offline may be a host without a network.
     if (globalThis.navigator?.onLine === false) delay = Math.max(delay, bounds.maxMs);
     const own = typeof backoff === "function" ? call(backoff, attempt, error) : delay;
@@ -903,7 +905,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     refuse({ disposition, effectiveDirective, blockedURI }) {
       const what = `${disposition} ${effectiveDirective}`;
       if (what !== "enforce connect-src" || info.state === "open") return;
-      if (url.startsWith(blockedURI)) lose(new SseError("csp", "refused by the page's CSP"));
+      if (url.startsWith(blockedURI)) lose(new SseError("csp", "refused by the CSP"));
     },
   };
 
@@ -945,11 +947,11 @@ function withQuery(href, query) {
     throw new TypeError(`no stream at ${href}`);
   }
   for (const [name, values] of Object.entries(query ?? {})) {
-    for (const value of [values ?? []].flat()) {
+    for (const value of [values].flat()) {
       if (value === Object(value)) {
         throw new TypeError(`"${name}" is no URL part; options come second`);
       }
-      url.searchParams.append(name, value);
+      if ((value ?? null) !== null) url.searchParams.append(name, value);
     }
   }
   return url.href;
@@ -977,6 +979,17 @@ function fillPath(path, params) {
 }
 
 /**
+ * What the URLs are like that a route answers to, if no other has them.
+ * @param {string} path
+ */
+function patternOf(path) {
+  const pattern = path.replace(/\{\w+(\*?)\}|\W/g, (it, many) =>
+    it[1] ? `[^${many ? "" : "/"}?#]*` : `\\${it}`,
+  );
+  return RegExp(`^${pattern}(\\?[^#]*)?$`);
+}
+
+/**
  * Where the application is, as the script's own URL tells: behind a proxy that puts a
  * prefix before it, the server does not know.
  * @param {string} script
@@ -994,7 +1007,9 @@ function baseOf(script, prefix) {
  */
 function createEventSource(open) {
   class EventSource extends EventTarget {
+    /** @type {any} */
     #stream;
+    /** @type {any} */
     #off;
 
     /** @param {string | URL} url @param {Options & {withCredentials?: boolean}} [init] */
@@ -1003,29 +1018,34 @@ function createEventSource(open) {
       const { href, origin } = new URL(url, globalThis.document?.baseURI);
       const self = /** @type {any} */ (this);
       for (const type of ["open", "message", "error"]) {
+        /** @param {Event} event */
+        const tell = (event) => self["on" + type]?.call?.(self, event);
         self["on" + type] = null;
-        this.addEventListener(type, (event) => self["on" + type]?.call?.(this, event));
+        self.addEventListener(type, tell);
       }
-      this.withCredentials = withCredentials;
-      const stream = (this.#stream = open(href, {
+      self.withCredentials = withCredentials;
+      const stream = (self.#stream = open(href, {
         credentials: withCredentials ? "include" : "same-origin",
         ...options,
         tap: ({ type, data }, lastEventId) => {
           const event = { data, lastEventId, origin };
-          if (data !== null) this.dispatchEvent(new MessageEvent(type, event));
+          if (data !== null) self.dispatchEvent(new MessageEvent(type, event));
         },
       }));
-      this.url = stream.url;
-      this.#off = stream.onState((/** @type {StateInfo} */ { state }) => {
-        if (state !== "connecting")
-          this.dispatchEvent(new Event(state === "open" ? state : "error"));
+      self.url = stream.url;
+      /** @type {State} */
+      let before;
+      self.#off = stream.onState((/** @type {StateInfo} */ { state }) => {
+        // It may be open on another connection now, which is no news here.
+        if (state !== "connecting" && state !== before)
+          self.dispatchEvent(new Event(state === "open" ? state : "error"));
+        before = state;
       });
     }
 
     get readyState() {
-      /** @type {State} */
-      const state = this.#stream.info.state;
-      return { connecting: 0, waiting: 0, open: 1, closed: 2 }[state];
+      const { state } = this.#stream.info;
+      return state === "open" ? 1 : state === "closed" ? 2 : 0;
     }
 
     close() {
@@ -1043,7 +1063,8 @@ function createEventSource(open) {
  * @param {Record<string, Route>} routes
  * @param {string} prefix Where the script and the endpoints of its own are.
  * @param {string} script
- * @param {string | URL} [base] Where the application is, if not where the script is from.
+ * @param {string | URL | null} [base] Where the application is, if not where the script
+ *   is from.
  * @param {Options} [defaults]
  * @param {string} [hub] The file of the hub; none, and nothing is shared.
  */
@@ -1105,9 +1126,9 @@ function createClient(routes, prefix, script, base, defaults, hub) {
     const { fetch = globalThis.fetch, credentials, lastEventId = "", share } = all;
     if (/[\0\r\n]/.test(lastEventId)) throw new TypeError("lastEventId has a line end");
     // Over HTTP/2 and 3 streams share a connection by themselves.
-    const [entry] = globalThis.performance?.getEntriesByName(script) ?? [];
-    const { nextHopProtocol } = /** @type {any} */ (entry ?? {});
-    const mayShare = hub && route[4] && share !== "off" && !/^h[23]/.test(nextHopProtocol);
+    /** @type {any} */
+    const [entry] = performance.getEntriesByName(script);
+    const mayShare = hub && route[4] && share !== "off" && !/^h[23]/.test(entry?.nextHopProtocol);
     const transport = mayShare && url.startsWith(globalThis.location?.origin + "/")
       ? createSharedTransport(url, route, all)
       : createFetchTransport();
@@ -1122,7 +1143,11 @@ function createClient(routes, prefix, script, base, defaults, hub) {
   /** @param {string} path @param {AllOptions} [options] */
   function open(path, options) {
     const href = /^[a-z][\w+.-]*:/i.test(path) ? path : root + path.replace(/^\/?/, "/");
-    return start(withQuery(href, options?.query), [path, "GET", 0, false], options);
+    const url = withQuery(href, options?.query);
+    const known = Object.values(routes).find(
+      ([path, method]) => method === "GET" && patternOf(root + path).test(url),
+    );
+    return start(url, [path, "GET", 0, false, known?.[4]], options);
   }
 
   /** @type {Record<string, any>} */

@@ -24,6 +24,7 @@
  * @property {any} lane What it gets until it is where the others are.
  * @property {number} greetedAt
  * @property {number} heardAt
+ * @property {number} past How much the stream had told when it came.
  */
 
 // What the server takes in one request.
@@ -107,8 +108,14 @@ function createLine(endpoint, wake, giveUp) {
     } else if (what === "end" || what === "final") lose(value);
     else if (what === "block" && current) take(current, value);
     // Before the first stream has its turn, the endpoint itself says that it is busy.
-    else if (what === "bytes" || isOurs) [...subs.values()].forEach((sub) => sub.sink(what, value));
+    else if (what === "open") tellAll(what);
+    else if (what === "bytes" || isOurs) tellAll(what, value);
     else if (what === "retry") current?.sink(what, value);
+  }
+
+  /** @type {Sink} */
+  function tellAll(what, value) {
+    for (const sub of [...subs.values()]) sub.sink(what, value);
   }
 
   /** @param {Sub} sub @param {Block} block */
@@ -232,11 +239,13 @@ function createMux(root, endpoint, wake) {
  * @param {number} heartbeatMs
  * @param {string} lastEventId
  * @param {{main: () => Transport, side: () => Transport}} connections
+ * @param {() => void} wake Makes the streams that wait come along.
  * @param {() => void} onEnd
  */
-function createSource(url, heartbeatMs, lastEventId, { main, side }, onEnd) {
-  /** @type {{block: Block, id: string}[]} */
+function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd) {
+  /** @type {{block: Block, id: string, number: number}[]} */
   const ring = [];
+  let count = 0;
   /** @type {Set<Member>} */
   const live = new Set();
   /** @type {Set<Member>} */
@@ -278,7 +287,7 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, onEnd) {
     if (type === "sse-gap" || !floor) floor = id;
     else if (type !== "sse-hello") {
       size += data?.length ?? 0;
-      ring.push({ block, id });
+      ring.push({ block, id, number: ++count });
     }
     while (ring.length > 1024 || size > 4 << 20) {
       const [oldest] = ring.splice(0, 1);
@@ -303,7 +312,7 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, onEnd) {
     return true;
   }
 
-  /** @param {Member} member @param {{block: Block}[]} rest */
+  /** @param {Member} member @param {{block: Block, number: number}[]} rest */
   function join(member, rest) {
     const { lane } = member;
     // Later, for it may be its own block that is being told.
@@ -311,7 +320,9 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, onEnd) {
     member.lane = null;
     lanes.delete(member);
     live.add(member);
-    for (const { block } of rest) hand(member, block);
+    for (const { block, number } of rest) {
+      hand(member, { ...block, replayed: block.replayed || number <= member.past });
+    }
   }
 
   const stream = follow(main, lastEventId, (block) => {
@@ -371,13 +382,14 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, onEnd) {
   return {
     /** @param {Member} member */
     add(member) {
-      // Who comes does not wait, as a page that has just been loaded does not.
-      if (stream.info.state === "waiting") stream.reconnect();
+      member.past = count;
+      // Who comes does not wait, but for what the server has asked for.
+      if (stream.info.state === "waiting") wake();
       if (!isGreeted && member.cursor === lastEventId) live.add(member);
       else if (catchUp(member)) {
         // It has no hello to open at.
         const data = JSON.stringify({ heartbeat: heartbeatMs / 1000, resumed: "continued" });
-        member.post("block", { type: "sse-hello", data, id: null, json: true });
+        member.post("block", { type: "sse-hello", data, id: null });
       } else return openLane(member);
       if (stream.info.state !== "open") tell(stream.info, [member]);
     },
@@ -430,21 +442,23 @@ function serveTabs(build) {
    * @param {{key: number, url: string, heartbeatMs: number, cursor: string}} stream
    */
   function join(port, members, { key, url, heartbeatMs, cursor }) {
-      let source = sources.get(url);
-      if (!source) {
-        source = createSource(url, heartbeatMs, cursor, connections, () => sources.delete(url));
-        sources.set(url, source);
-      }
-      /** @type {Member} */
-      const member = {
-        cursor,
-        post: (what, value) => port.postMessage({ key, what, value }),
-        lane: null,
-        greetedAt: 0,
-        heardAt: 0,
-      };
-      members.set(key, [member, source]);
-      source.add(member);
+    let source = sources.get(url);
+    if (!source) {
+      const onEnd = () => sources.delete(url);
+      source = createSource(url, heartbeatMs, cursor, connections, wake, onEnd);
+      sources.set(url, source);
+    }
+    /** @type {Member} */
+    const member = {
+      cursor,
+      post: (what, value) => port.postMessage({ key, what, value }),
+      lane: null,
+      greetedAt: 0,
+      heardAt: 0,
+      past: 0,
+    };
+    members.set(key, [member, source]);
+    source.add(member);
   }
 
   // A tab that has crashed says nothing any more, and hidden ones say little.
@@ -480,7 +494,7 @@ let policy;
  */
 function createLink({ root, endpoint, build }, script, name, mux) {
   /** @type {Map<number, {url: string, heartbeatMs: number, cursor: string, sink: Sink,
-   *   isJoined: boolean, fall: (cursor: string) => void}>} */
+   *   isJoined: boolean}>} */
   const members = new Map();
   /** @type {MessagePort | null} */
   let port = null;
@@ -538,7 +552,7 @@ function createLink({ root, endpoint, build }, script, name, mux) {
     isDown = true;
     const left = [...members.values()];
     members.clear();
-    for (const member of left) member.fall(member.cursor);
+    for (const { sink } of left) sink("move");
   }
 
   // Those that open together are asked for together.
@@ -595,20 +609,17 @@ function createLink({ root, endpoint, build }, script, name, mux) {
         return other ? other.via : "worker";
       },
       open(attempt, sink) {
-        other = null;
-        /** @param {string} lastEventId */
-        const fall = (lastEventId) => {
-          other = mux();
-          other.open({ ...attempt, lastEventId }, sink);
-        };
-        if (isDown) return fall(attempt.lastEventId);
+        if (isDown) {
+          other ??= mux();
+          return other.open(attempt, sink);
+        }
         key = ++count;
         if (!members.size) {
           lookedAt = Date.now();
           looking = setInterval(look, 2000);
         }
         const { url, lastEventId: cursor } = attempt;
-        members.set(key, { url, heartbeatMs, cursor, sink, isJoined: false, fall });
+        members.set(key, { url, heartbeatMs, cursor, sink, isJoined: false });
         setTimeout(join, 0);
       },
       close() {
@@ -625,7 +636,7 @@ function createLink({ root, endpoint, build }, script, name, mux) {
 
 // Options with which a stream may share a connection; and those that only a machine in
 // its own tab can follow.
-const COMMON = /^(lastEventId|signal|query|buffer|parse|session|share|persist|credentials)$/;
+const COMMON = /^(lastEventId|signal|query|buffer|parse|session|share|persist|credentials|tap)$/;
 const PACE = /^(backoff|shouldRetry|stallTimeoutMs|connectTimeoutMs)$/;
 
 /**

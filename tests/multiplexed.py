@@ -23,6 +23,7 @@ class Sub:
     Attributes:
         path: Its URL.
         events: The data of every event that is not one of ours.
+        replayed: Those of them that were replayed.
         control: Every one of ours: its name, and its data.
         last_event_id: Where the client has come to.
         ended: Whether the client is not to come back for it.
@@ -32,6 +33,7 @@ class Sub:
     def __init__(self, path: str, last_event_id: str = "") -> None:
         self.path = path
         self.events: list[str] = []
+        self.replayed: list[str] = []
         self.control: list[tuple[str, Any]] = []
         self.last_event_id = last_event_id
         self.ended = False
@@ -41,6 +43,7 @@ class Sub:
     def begin(self) -> None:
         """Begin on a new connection."""
         self.over = False
+        self._is_live = False
         self._decoder = Decoder(self.last_event_id)
 
     @property
@@ -68,7 +71,12 @@ class Sub:
 
     def _take(self, event: DecodedEvent) -> None:
         if not event.type.startswith("sse-"):
+            # What is replayed is the beginning of a connection.
+            assert not (event.replayed and self._is_live)
+            self._is_live = not event.replayed
             self.events.append(event.data)
+            if event.replayed:
+                self.replayed.append(event.data)
             return
         self.control.append((event.type, json.loads(event.data)))
         if event.type in ("sse-eof", "sse-status"):

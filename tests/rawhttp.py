@@ -118,7 +118,7 @@ def check_law(body: bytes) -> None:
     assert b"\r" not in body
     assert not body.startswith(b"\xef\xbb\xbf")
     for block in blocks_of(body):
-        assert block.keys() <= {"", "id", "event", "retry", "json", "data"}
+        assert block.keys() <= {"", "id", "event", "retry", "json", "data", "replay"}
         if "retry" in block:
             assert re.fullmatch("[0-9]+", block["retry"])
             assert int(block["retry"]) >= 500

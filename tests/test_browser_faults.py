@@ -64,7 +64,9 @@ class Feed:
         await self.tab.go(str(self.proxy.url / "pages/classic" % {"user": "ann"}))
         await self.tab.run(
             "window.seen = [watch(sse.feed()), watch(sse.feed({}, {share: 'off'})), "
-            "watch(sse.feed({}, {share: 'off', stallTimeoutMs: 2000}))];"
+            "watch(sse.feed({}, {share: 'off', stallTimeoutMs: 2000, "
+            "connectTimeoutMs: 2000}))]; window.hints = [];"
+            "seen[2].stream.onError(({kind, message}) => hints.push([kind, message]));"
         )
         await self.tab.until(
             "seen.every(({stream}) => stream.info.state === 'open')", timeout=25
@@ -148,6 +150,25 @@ async def buffered(feed: Feed) -> None:
     await feed.proxy.go_on()
 
 
+async def buffered_whole(feed: Feed) -> None:
+    """A proxy keeps back a stream until it has ended, but for its head.
+
+    The client is told what that may be, and has what comes when the proxy lets it.
+    Firefox tells a page of no answer before its first byte: there it is not in time.
+    """
+    feed.proxy.buffer(heads=True)
+    feed.place.cut()
+    await feed.say()
+    hint = "hints.find(([, message]) => message.endsWith(': does a proxy buffer?'))"
+    kind = "stalled" if feed.tab.browser.name == "chromium" else "timeout"
+    await feed.tab.until(f"{hint}?.[0] === '{kind}'", timeout=20)
+    await feed.say()
+    # What it has kept comes with the end, and is none the less each event once.
+    feed.place.cut()
+    await feed.say()
+    await feed.proxy.go_on()
+
+
 Fault = Callable[[Feed], Awaitable[None]]
 FAULTS: tuple[Fault, ...] = (
     short_restart,
@@ -157,7 +178,39 @@ FAULTS: tuple[Fault, ...] = (
     stalled,
     cut_when_idle,
     buffered,
+    buffered_whole,
 )
+
+
+async def test_sleep(browser: Browser, place: Place, tab: Tab, tmp_path: Path) -> None:
+    """A machine that has slept finds its connections dead, and goes on from its places.
+
+    The processes of the browser stand still meanwhile, and nobody tells them that their
+    connections are gone.
+    """
+    async with FaultProxy(place.port) as proxy:
+        feed = Feed(place, proxy, tab, tmp_path / "events.db")
+        await feed.start()
+        await tab.go(str(proxy.url / "pages/classic" % {"user": "ann"}))
+        await tab.run(
+            "window.seen = ['auto', 'auto', 'off'].map((share) => "
+            "watch(sse.feed({}, {share, stallTimeoutMs: 2000})));"
+        )
+        await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+        vias = await tab.evaluate("seen.map(({stream}) => stream.info.via)")
+        assert ["mux", "mux", "direct"] == vias
+        await feed.say()
+        await feed.complete()
+        with browser.asleep():
+            proxy.forget()
+            await feed.say()
+            await asyncio.sleep(4)
+        await feed.say()
+        await feed.complete()
+        one, another, own = await tab.evaluate("seen.map(({errors}) => errors)")
+        assert ["stalled"] == own
+        # The first that finds out takes the other along.
+        assert {"stalled"} == {*one, *another}
 
 
 async def test_faults(browser: Browser, tmp_path: Path) -> None:

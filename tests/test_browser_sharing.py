@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 
 from aiohttp_sse_routes import Channels, SSERouteTableDef, get_sse
@@ -18,10 +20,12 @@ from aiohttp_sse_routes import Channels, SSERouteTableDef, get_sse
 from .browser.driver import Tab
 from .browser.fixtures import quiet
 from .browser.site import Place, Source, app_for_pages, numbers, table_of
+from .browser.terminator import terminator_before
 from .helpers import until
 
 pytestmark = pytest.mark.timeout(60)
 
+ALIKE = "/pages/alike"
 CLASSIC = "/pages/classic"
 STRICT = f"{CLASSIC}?strict"
 FOUR = "window.seen = [1, 2, 3, 4].map((one) => watch(sse.many({one})));"
@@ -57,6 +61,7 @@ async def test_eight_tabs(place: Place, tab: Tab, source: Source) -> None:
 
     Another request is answered at once meanwhile. Of these tabs one is closed, one goes
     elsewhere, one hangs for five seconds, one is frozen: the others see nothing of it.
+    (Firefox has no freezing that a test could ask for; there the tab is only not seen.)
     """
     await place.serve(app_for_pages(table_of(source)))
     tabs = [await tab.browser.open(beside=tab) for _ in range(8)]
@@ -100,7 +105,7 @@ async def test_eight_tabs(place: Place, tab: Tab, source: Source) -> None:
     await until(lambda: place.carrying == 0, timeout=10, what="no stream is open")
 
 
-# Only Chromium lets a test end its workers.
+# Only Chromium lets a test end its workers; for Firefox see the next test.
 @pytest.mark.parametrize("browser", ["chromium"], indirect=True)
 async def test_the_worker_is_killed(place: Place, tab: Tab, source: Source) -> None:
     """Tabs whose worker is killed meet in a new one, and see no gap and no repeat."""
@@ -124,6 +129,35 @@ async def test_the_worker_is_killed(place: Place, tab: Tab, source: Source) -> N
             "seen.map(({stream}) => stream.info.via)"
         )
         await quiet(one)
+
+
+# Firefox lets no test end a worker, but its processes can be ended.
+@pytest.mark.parametrize("browser", ["firefox"], indirect=True)
+async def test_the_worker_dies_with_a_tab(
+    place: Place, tab: Tab, source: Source
+) -> None:
+    """Where the process of a tab dies, and the worker with it, the others go on."""
+    await place.serve(app_for_pages(table_of(source)))
+    host = await tab.browser.open(beside=tab)
+    tabs = [tab, await tab.browser.open(beside=tab)]
+    # The worker is where its first page is, and these are each in another process.
+    for one in (host, *tabs):
+        await follow(one, place)
+    await settled(place)
+    source.release(50)
+    for one in tabs:
+        await complete(one, 50)
+    before = len(place.streams("/_sse/streams"))
+    await host.crash()
+    source.release(50)
+    await until(lambda: len(place.streams("/_sse/streams")) > before, timeout=10)
+    for one in tabs:
+        await complete(one, 100)
+        vias = await one.evaluate("seen.map(({stream}) => stream.info.via)")
+        assert ["worker"] * 4 == vias
+        await quiet(one)
+    await settled(place)
+    await host.close()
 
 
 def rooms() -> SSERouteTableDef:
@@ -399,6 +433,137 @@ async def test_not_shared(place: Place, tab: Tab, source: Source, options: str) 
     )
     assert [] == place.streams("/_sse/streams")
     assert 2 == place.carrying
+
+
+async def test_what_is_opened_by_its_url(
+    place: Place, tab: Tab, source: Source
+) -> None:
+    """The look-alike of `EventSource`, and `sse.open`, share as the functions do.
+
+    Eight tabs of existing code have one connection, and another request is answered. A
+    stream that a route does not let share, or that none has, has one of its own.
+    """
+    table = table_of(source)
+
+    @table.sse_route("/alone", control_events=False)
+    async def alone(request: web.Request) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    await place.serve(app_for_pages(table))
+    tabs = [tab, *[await tab.browser.open(beside=tab) for _ in range(7)]]
+    for one in tabs:
+        await one.go(place.base + ALIKE)
+        await one.run(
+            "window.opens = 0; window.seen = follow('/many/a%2Fb?x=1');"
+            "seen.source.addEventListener('open', () => opens++);"
+        )
+        await one.until("opens")
+    await settled(place)
+    source.release(5)
+    expected = [str(number) for number in numbers(5)]
+    for one in tabs:
+        await one.until("seen.data.length === 5")
+        assert expected == await one.evaluate("seen.data")
+        assert [1, []] == await one.evaluate("[opens, seen.errors]")
+        assert "ok" == await one.evaluate("fetch('/pages/other').then(() => 'ok')")
+        await quiet(one)
+    # A connection of its own for each that may share with nobody.
+    await tab.run(
+        "window.more = ['/many/x?y', '/shared', '/numbers', '/alone', '/none']"
+        ".map((path) => sse.open(path));"
+    )
+    await tab.until("more.slice(0, 4).every(({info}) => info.state === 'open')")
+    vias = await tab.evaluate("more.map(({info}) => info.via)")
+    assert ["worker", "worker", "mux", "direct", "direct"] == vias
+    assert "fatal" == await tab.evaluate("more[4].closed")
+
+
+async def test_replayed(place: Place, tab: Tab, source: Source) -> None:
+    """What was there before a connection is told as replayed, over tabs as well.
+
+    A tab that comes later has what it missed replayed, by the hub or by the server; for
+    the others it was live.
+    """
+    table = table_of(source)
+
+    @table.sse_route("/past", shared=True, history=3, retry=500)
+    async def past(run: Any) -> AsyncIterator[int]:
+        async for number in source.numbers():
+            yield number
+
+    await place.serve(app_for_pages(table))
+    kinds = ("past({}", "past({}, {share: 'off'}", "private({}")
+    code = "window.streams = [" + ", ".join(f"sse.{kind})" for kind in kinds) + "];"
+    code += (
+        "window.all = streams.map((stream) => { const one = []; "
+        "stream.onAny(({data, lastEventId, replayed}) => "
+        "one.push([data, replayed, lastEventId])); return one; });"
+    )
+    is_open = "streams.every(({info}) => info.state === 'open')"
+    told = "all.map((one) => one.map(([data, replayed]) => [data, replayed]))"
+
+    def marked(first: int, *counts: int) -> list[list[Any]]:
+        """Return numbers from *first* on: live, replayed, live, and so on."""
+        flags = [flag for at, n in enumerate(counts) for flag in [at % 2 == 1] * n]
+        return [[first + at, flag] for at, flag in enumerate(flags)]
+
+    await tab.go(place.base + CLASSIC)
+    await tab.run(code)
+    await tab.until(is_open)
+    source.release(3)
+    await tab.until("all.every((one) => one.length === 3)")
+    place.hub.cut_all()
+    source.release(4)
+    await tab.until("all.every((one) => one.length === 7)")
+    place_of_fifth = await tab.evaluate("all[0][4][2]")
+    source.release(1)
+    await tab.until("all.every((one) => one.length === 8)")
+    assert [marked(1, 3, 4, 1)] * 3 == await tab.evaluate(told)
+    other = await tab.browser.open(beside=tab)
+    await other.go(place.base + CLASSIC)
+    await other.run(code.replace("{}", f"{{}}, {{lastEventId: '{place_of_fifth}'}}", 1))
+    await other.until(f"{is_open} && all.every((one) => one.length >= 3)")
+    source.release(1)
+    for one in (tab, other):
+        await one.until("all.every((one) => one.at(-1)[0] === 9)")
+    assert [marked(1, 3, 4, 2)] * 3 == await tab.evaluate(told)
+    by_hub, by_server, own = await other.evaluate(told)
+    assert marked(6, 0, 3, 1) == by_hub == by_server
+    # A run of its own, which has begun with it.
+    assert marked(1, 9) == own
+    await quiet(tab)
+    await quiet(other)
+
+
+async def test_http_2(
+    place: Place, tab: Tab, source: Source, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """Over HTTP/2 nothing need be shared: streams have a connection of its own kind.
+
+    Two tabs with more streams than HTTP/1.1 would let through are complete.
+    """
+    await place.serve(app_for_pages(table_of(source)))
+    other = await tab.browser.open(beside=tab)
+    async with terminator_before(place.port, authority, tmp_path) as terminator:
+        for one in (tab, other):
+            await one.go(terminator.base + CLASSIC)
+            await one.run(FOUR)
+            await one.until(OPEN)
+        source.cut_at[25] = place.reset
+        source.release(50)
+        for one in (tab, other):
+            await complete(one, 50)
+            vias = await one.evaluate("seen.map(({stream}) => stream.info.via)")
+            assert ["direct"] * 4 == vias
+            await quiet(one)
+        # The next page has the script of the cache.
+        await other.go(terminator.base + CLASSIC)
+        await other.run(FOUR)
+        await other.until(OPEN)
+        assert [] == place.streams("/_sse/streams")
+        assert 1 == len(set(terminator.carriers))
+        assert 12 < len(terminator.carriers)
 
 
 async def test_an_insecure_origin(place: Place, tab: Tab, source: Source) -> None:

@@ -66,6 +66,7 @@ class Client:
         self._hellos_before = len(self.hellos)
         self._body = Dechunker()
         self._decoder = Decoder(self.last_event_id)
+        self._is_live = False
         self.raw = await RawClient.connect(self.served, **options)
         headers = []
         if self.last_event_id:
@@ -94,6 +95,9 @@ class Client:
             after = seq_of(data["after"]) if data["after"] else None
             self.story.append(Gap(data["reason"], after, seq_of(event.id)))
         elif not event.type.startswith("sse-"):
+            # What is replayed is the beginning of a connection.
+            assert not (event.replayed and self._is_live)
+            self._is_live = not event.replayed
             self.story.append((seq_of(event.id), event.data))
 
     async def greeted(self) -> None:

@@ -41,6 +41,7 @@ BUILD = BROWSER / "build.js"
 # What the tests in tests/js take from the core's source, which is served under short
 # names.
 INTERNALS = "BACKOFF, backoffMs, createParser, retryAfterMs"
+HUB_INTERNALS = "createMux, createSource, createStream, page, refusal"
 
 ROUTES = (
     ClientRoute("room", "/rooms/{room}", ("GET",), 15.0),
@@ -90,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = (TEMPLATES / "core.js").read_text()
     (top / "internals.mjs").write_text(f"{source}\nexport {{ {INTERNALS} }};\n")
     source += (TEMPLATES / "hub.js").read_text()
-    (top / "hub.mjs").write_text(f"{source}\nexport {{ createMux, refusal }};\n")
+    (top / "hub.mjs").write_text(f"{source}\nexport {{ {HUB_INTERNALS} }};\n")
     return top
 
 

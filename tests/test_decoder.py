@@ -260,6 +260,36 @@ def test_json_mark_ends_with_its_block() -> None:
     assert [event.json for event in decode(stream)] == [False, True, False]
 
 
+@each_cut
+def test_replayed_are_as_many_blocks_as_were_counted(cut: Cut) -> None:
+    """A block without an event counts, too; a comment's is one like any."""
+    stream = (
+        b"replay: 3\nid: 1\ndata: 1\n\nretry: 500\n\ndata: 2\n\ndata: 3\n\n"
+        b":\n\nreplay: 1\ndata: 4\n\ndata: 5\n\n"
+    )
+    replayed = [event.data for event in decode(*cut([stream])) if event.replayed]
+
+    assert ["1", "2", "4"] == replayed
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [(b" 1", 1), (b"2", 2), (b" 0", 0), (b" -1", 0), (b" x", 0), (b"", 0)],
+)
+def test_replayed_is_what_digits_say(value: bytes, count: int) -> None:
+    """Anything but a number is none, and takes back what was said before."""
+    events = decode(b"replay: 9\nreplay:" + value + b"\n" + b"data: x\n\n" * 3)
+
+    assert [event.replayed for event in events] == [n < count for n in range(3)]
+
+
+def test_replayed_has_no_bound() -> None:
+    """A number of any length is one."""
+    (event,) = decode(b"replay: " + b"9" * 5000 + b"\ndata: x\n\n")
+
+    assert event.replayed
+
+
 def test_type_ends_with_its_block() -> None:
     """A type says nothing about later blocks, even where its own had no data."""
     events = decode(b"event: a\n\ndata: 1\n\nevent: b\ndata: 2\n\ndata: 3\n\n")

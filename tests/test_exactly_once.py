@@ -46,6 +46,7 @@ class Reconnecting:
         """Open a connection, with the last event ID."""
         self.connections += 1
         self._decoder = Decoder(self.last_event_id)
+        self._is_live = False
         client = await RawClient.connect(self.served)
         headers = []
         if self.last_event_id:
@@ -78,6 +79,9 @@ class Reconnecting:
         elif event.type == "sse-gap":
             self.gaps.append(event.data)
         elif not event.type.startswith("sse-"):
+            # What is replayed is the beginning of a connection.
+            assert not (event.replayed and self._is_live)
+            self._is_live = not event.replayed
             self.events.append(event.data)
 
     async def finish(self) -> None:

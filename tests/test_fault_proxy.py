@@ -274,6 +274,33 @@ async def test_buffer_a_whole_answer(site: Site) -> None:
     stream.drop()
 
 
+async def test_buffer_all_but_the_head(site: Site) -> None:
+    """The status comes at once, and nothing else."""
+    site.proxy.buffer(heads=True)
+    stream = await EventStream(site.proxy, "/room").open()
+    assert 200 == stream.status
+    with pytest.raises(StreamTimeout):
+        await stream.next("sse-hello", timeout=0.1)
+    await site.proxy.go_on()
+    await stream.next("sse-hello")
+
+
+async def test_forget(site: Site) -> None:
+    """Nobody is told that a connection is dead, and what is sent on it is lost."""
+    stream = await site.stream()
+    site.proxy.forget()
+    await site.say(1)
+    with pytest.raises(StreamTimeout):
+        await stream.next(timeout=0.1)
+    assert 1 == get_sse(site.app).connections
+    await site.proxy.go_on()
+    await site.say(2)
+    with pytest.raises(StreamTimeout):
+        await stream.next(timeout=0.1)
+    await stream.resume()
+    assert ["1", "2"] == [event.data for event in await stream.collect(2)]
+
+
 async def test_buffer_some_bytes(site: Site) -> None:
     """Less than so many wait for more."""
     stream = await site.stream()

@@ -193,4 +193,5 @@ def test_a_chunk_may_hold_any_lines() -> None:
 def test_join() -> None:
     """Several blocks are one chunk."""
     assert frame(b"abc") == join([b"a", b"", b"bc"])
+    assert frame(b"replay: 2\nabc") == join([b"a", b"b", b"c"], 2)
     assert (b":\n\n", b"0\r\n\r\n") == (COMMENT, LAST_CHUNK)

@@ -34,7 +34,6 @@ class Controls:
 
     Attributes:
         resumed: What the server has said of the present connection's beginning.
-        is_replayed: Whether what comes is what was missed.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Controls:
         strict: bool,
     ) -> None:
         self.resumed: str | None = None
-        self.is_replayed = False
         self._connection = connection
         self._stall = stall
         self._names = frozenset() if strict else _NAMES
@@ -90,7 +88,7 @@ class Controls:
             case "sse-hello":
                 self._hello(told)
             case "sse-cursor":
-                self.is_replayed = self.is_replayed and told.get("live") is not True
+                pass
             case "sse-end":
                 connection.end(str(told.get("reason", "finished")))
             case other:
@@ -100,7 +98,6 @@ class Controls:
 
     def _hello(self, told: dict[str, Any]) -> None:
         self._connection.is_greeted = True
-        self.is_replayed = told.get("replay") is True
         resumed, heartbeat = told.get("resumed"), told.get("heartbeat")
         self.resumed = resumed if isinstance(resumed, str) else None
         sound = isinstance(heartbeat, float | int) and 0 < heartbeat < float("inf")
@@ -114,7 +111,6 @@ class Controls:
         self._seen = connection.response
         if not self._names:
             return
-        self.is_replayed = False
         self.resumed = None
         if self._seen is None:
             return

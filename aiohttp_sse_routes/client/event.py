@@ -31,8 +31,8 @@ class Event(msgspec.Struct, frozen=True):
         id: The id that it carried itself, or None.
         last_event_id: Where to resume after it.
         raw: Its text.
-        replayed: Whether the server has said that it sends what was missed; False
-            where it says nothing of the kind.
+        replayed: Whether it was there before the connection that it came on; False
+            where the server does not say.
         received_at: When it was handed over, in seconds of the stream's clock.
         is_json: Whether a server of ours has sent it as JSON.
     """
@@ -106,7 +106,7 @@ class Opener:
         self._decode = decode
         self._types = {name: _typed(kind) for name, kind in events.items()}
 
-    def __call__(self, decoded: DecodedEvent, replayed: bool, now: float) -> Event:
+    def __call__(self, decoded: DecodedEvent, now: float) -> Event:
         """Return the event.
 
         Raises:
@@ -123,7 +123,7 @@ class Opener:
             decoded.id,
             decoded.last_event_id,
             raw,
-            replayed,
+            decoded.replayed,
             now,
             decoded.json,
         )

@@ -100,7 +100,7 @@ class Stream:
                 await self._miss(gap)
             else:
                 event = connection.take()
-                return self._open(event, controls.is_replayed, self._clock.now())
+                return self._open(event, self._clock.now())
 
     @property
     def last_event_id(self) -> str:
@@ -268,5 +268,10 @@ class Stream:
 
 def _decoded(event: Event) -> DecodedEvent:
     return DecodedEvent(
-        event.type, event.raw, event.id, event.last_event_id, event.is_json
+        event.type,
+        event.raw,
+        event.id,
+        event.last_event_id,
+        event.is_json,
+        event.replayed,
     )

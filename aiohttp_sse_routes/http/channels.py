@@ -186,7 +186,7 @@ class ChannelVisit(Visit):
         if start.gap is not None and (new or start.gap != "expired"):
             block += script.gap_block(start.gap, self.brought.id, at)
             connection.said = at
-        connection.announced = start.place
+        connection.announced, connection.past = start.place, start.head
         connection.write(block)
         if not self.settings.control_events:
             # The header has told it.

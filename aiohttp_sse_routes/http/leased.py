@@ -125,7 +125,7 @@ class LeasedVisit(Visit):
             raise
 
     def _greet(self, connection: Connection, start: Start) -> None:
-        connection.announced = start.place
+        connection.announced, connection.past = start.place, start.head
         told = None if start.gap == "expired" else start.gap
         self.greet(connection, start.following, start.resumed, start.place, told)
         if not self.settings.control_events:

@@ -102,6 +102,7 @@ class PrivateVisit(Visit):
         self.greet(connection, run.feed, "gap" if gap else "continued", start, gap)
         self._run = run
         connection.on_dismissed = self._close
+        connection.past = run.feed.head
         run.attach(connection, start)
         return self.follow(connection)
 

@@ -30,7 +30,7 @@ _PRODUCER: Final = Producer.__module__
 class SharedVisit(Visit):
     """See `Visit`."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_past", "_stream")
 
     async def serve(self) -> Step:
         """Attach to the run of the path, or begin it."""
@@ -57,6 +57,7 @@ class SharedVisit(Visit):
         stream.hold(self)
         # Taken as it comes: who begins a run misses nothing of it.
         fresh = stream.feed.fresh_place()
+        self._past = stream.feed.delivered
         try:
             await self.first(stream.producer.opened)
             if failed_unopened(stream.producer) and (hub.shared.get(key) is not stream):
@@ -111,6 +112,7 @@ class SharedVisit(Visit):
         resumed = "gap" if gap else "fresh" if place is None else "continued"
         self.greet(connection, feed, resumed, start, gap)
         stream.attached = True
+        connection.past = self._past
         feed.join(connection, start)
         if resumed == "fresh" and start == feed.delivered:
             stream.newcomers.add(connection)

@@ -118,6 +118,7 @@ class Snapshots:
             connection.end("gap", connection.farewell())
             return False
         broker.leave(connection)
+        connection.past = 0
         connection.write(block)
         self.run(Following(broker, connection.channels, place), place)
         return False

@@ -144,6 +144,7 @@ class Broker:
                 following.due = reason, then.cursor(self.place_of(reader))
             self._unlive(reader, place)
             reader.place = following.start = place
+            reader.past = 0
             following.forgiven = {}
             following.page = None
             if following.end is not None:

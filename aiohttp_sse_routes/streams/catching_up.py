@@ -185,10 +185,13 @@ class CatchUp:
         over = not in_hole or following.hole_end <= through
         if in_hole:
             through = min(through, following.hole_end)
-        blocks, place = read(through)
+        is_past = reader.place < reader.past
+        blocks, place = read(min(through, reader.past) if is_past else through)
         # The place comes before the write, which may pause the reader there.
         reader.place = max(reader.place, place)
-        _write(reader, list(map(_untold, blocks)) if in_hole else blocks)
+        if in_hole:
+            blocks = list(map(_untold, blocks))
+        _write(reader, blocks, len(blocks) if is_past else 0)
         if in_hole and over and reader.place >= through:
             self._end_hole(reader, following)
         self._go_on(reader, following)
@@ -235,16 +238,17 @@ class CatchUp:
         self, reader: Reader, following: Following, items: Sequence[tuple[int, bytes]]
     ) -> None:
         blocks: list[bytes] = []
-        size, place = 0, reader.place
+        size, place, past = 0, reader.place, 0
         for seq, block in items:
             if blocks and size + len(block) > BATCH:
                 break
             blocks.append(block)
             size += len(block)
             place = seq
+            past += seq <= reader.past
         done = len(blocks) == len(items)
         reader.place = self._keeper.delivered if done else place
-        _write(reader, blocks)
+        _write(reader, blocks, past)
         if done and items:
             reader.on_conflated()
         self._go_on(reader, following)
@@ -262,9 +266,9 @@ def _untold(block: bytes) -> bytes:
     return b"%b\n%b" % (untold(first.decode()).encode(), rest)
 
 
-def _write(reader: Reader, blocks: Sequence[bytes]) -> None:
+def _write(reader: Reader, blocks: Sequence[bytes], past: int) -> None:
     if blocks:
-        chunk = join(blocks)
+        chunk = join(blocks, past)
         reader.sent += len(chunk)
         reader.events += len(blocks)
         reader.send(chunk)

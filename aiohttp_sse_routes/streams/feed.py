@@ -299,11 +299,14 @@ class Feed:
         """Write *reader* one batch of what comes after its place."""
         if reader.place < self.ring.floor and not self._tell_gap(reader):
             return
-        blocks, last = self.ring.after(reader.place, self.delivered, BATCH)
+        through, is_past = self.delivered, reader.place < reader.past
+        if is_past:
+            through = min(through, reader.past)
+        blocks, last = self.ring.after(reader.place, through, BATCH)
         if blocks:
             # Before the write: it may pause the reader, who then is at this place.
             reader.place = last
-            chunk = join(blocks)
+            chunk = join(blocks, len(blocks) if is_past else 0)
             reader.sent += len(chunk)
             reader.events += len(blocks)
             reader.send(chunk)

@@ -80,6 +80,8 @@ class Reader:
     Attributes:
         feed: What it follows; None while it follows nothing.
         place: The number of the last entry it has, while it is not live.
+        past: The number of the newest entry that was there when it came: what it is
+            given through that is marked as replayed.
         standing: How it stands to its feed.
         blocked: Whether its transport takes no more.
         sent: Bytes written to it alone.
@@ -94,6 +96,7 @@ class Reader:
         "events",
         "feed",
         "joined_live_at",
+        "past",
         "place",
         "send",
         "sent",
@@ -105,6 +108,7 @@ class Reader:
     def __init__(self) -> None:
         self.feed: Source | None = None
         self.place = 0
+        self.past = 0
         self.standing = Standing.OUT
         self.blocked = False
         self.sent = 0

@@ -34,6 +34,7 @@ class Start(NamedTuple):
         resumed: What it is told.
         lineage: The log's generations at that moment.
         missed: What is gone behind a place that is known, by channel.
+        head: The number of the newest entry when it was looked for.
     """
 
     place: int
@@ -42,6 +43,7 @@ class Start(NamedTuple):
     resumed: Literal["fresh", "continued", "gap"]
     lineage: Lineage
     missed: Mapping[str, int]
+    head: int = 0
 
     def anew(self, broker: Broker) -> Start:
         """Return the same for a reader that goes on from now."""
@@ -81,7 +83,7 @@ async def begin(
         raise StoreUnavailable("the store was not reached yet: try again later")
     broker.store.refresh()
     while True:
-        lineage = broker.lineage
+        lineage, head = broker.lineage, broker.head
         found = await _place(broker, names, cursor) if brought else None
         if isinstance(found, int):
             assert cursor is not None
@@ -89,7 +91,7 @@ async def begin(
         else:
             start = await _from_now(broker, names, found, history, keeping)
         if broker.lineage is lineage:
-            return start
+            return start._replace(head=head)
         # The log has become another one while the store was asked.
 
 

@@ -244,9 +244,14 @@ class RunFeed(RunLog):
         if reader is None or reader.standing is not Standing.BEHIND:
             return
         if reader.place < self.delivered:
+            before, through = reader.place, self._batch(reader.place, BATCH)
+            past = 0
+            if before < reader.past:
+                through = min(through, reader.past)
+                past = through - before
             # Before the write: it may pause the reader, who then is at this place.
-            before, reader.place = reader.place, self._batch(reader.place, BATCH)
-            chunk = self._joined(before, reader.place)
+            reader.place = through
+            chunk = self._joined(before, through, past)
             reader.sent += len(chunk)
             reader.send(chunk)
             if reader.standing is not Standing.BEHIND:

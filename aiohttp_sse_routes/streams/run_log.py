@@ -96,10 +96,15 @@ class RunLog:
         last = self._floor + bisect_right(self._ends, self._end(place) + limit)
         return min(self.delivered, max(last, place + 1))
 
-    def _joined(self, place: int, through: int) -> bytes:
-        """Return the events after *place*, through *through*, as one chunk."""
+    def _joined(self, place: int, through: int, past: int = 0) -> bytes:
+        """Return the events after *place*, through *through*, as one chunk.
+
+        See `wire.join` for *past*.
+        """
         chunks = self._chunks[place - self._floor : through - self._floor]
-        return chunks[0] if len(chunks) == 1 else join(map(unframe, chunks))
+        if len(chunks) == 1 and not past:
+            return chunks[0]
+        return join(map(unframe, chunks), past)
 
     def has_all(self, place: int) -> bool:
         """Return whether nobody at *place* misses an event that carries an id."""

@@ -43,6 +43,7 @@ class Faults:
         delay: How much later answers arrive, in seconds.
         idle: After how much silence a connection is cut, in seconds.
         buffer: How many bytes of an answer are kept back until there are more.
+        heads: Whether the head of an answer is not kept back with it.
         cut: Where connections are cut.
         answer: What requests are answered with: head and body.
         answers_left: How many; None for all.
@@ -64,6 +65,7 @@ class Faults:
         self.delay = 0.0
         self.idle: float | None = None
         self.buffer = 0
+        self.heads = False
         self.cut: Cut | None = None
         self.answer: tuple[bytes, bytes] | None = None
         self.answers_left: int | None = None
@@ -122,6 +124,7 @@ class Pipe:
         self._pieces: asyncio.Queue[tuple[float, bytes | None]]
         self._pieces = asyncio.Queue(_AHEAD)
         self._cut: Cut | None = None
+        self._is_forgotten = False
         self._passed = 0
         self._tail = b""
         # So that the server feels it when the client takes nothing.
@@ -159,6 +162,10 @@ class Pipe:
             _reset(self._writer)
             self._over.set()
 
+    def forget(self) -> None:
+        """Let nothing through any more, and tell nobody."""
+        self._is_forgotten = True
+
     def flush(self) -> None:
         """Let go of what was kept back."""
         # If there is no room, more goes on behind it anyway.
@@ -193,6 +200,8 @@ class Pipe:
         faults = self._faults
         while data := await self._reader.read(_PIECE):
             await faults.going.wait()
+            if self._is_forgotten:
+                continue
             answer = faults.take_answer()
             if answer is not None:
                 await self._answer(data, *answer)
@@ -228,13 +237,15 @@ class Pipe:
         while data:
             data = await reader.read(_PIECE) or None
             await faults.going.wait()
+            if self._is_forgotten:
+                continue
             await self._pieces.put((loop.time() + faults.delay, data))
         # What was put goes out first.
         await self._over.wait()
 
     async def _deliver(self) -> None:
         loop, faults = asyncio.get_running_loop(), self._faults
-        kept = b""
+        kept, has_head = b"", False
         while True:
             due, data = await self._pieces.get()
             if due > loop.time():
@@ -242,7 +253,14 @@ class Pipe:
                     async with asyncio.timeout_at(due):
                         await faults.prompt.wait()
             await faults.going.wait()
+            if self._is_forgotten:
+                continue
             kept += data or b""
+            if faults.heads and not has_head:
+                head, blank, rest = kept.partition(b"\r\n\r\n")
+                if blank:
+                    self._writer.write(head + blank)
+                    kept, has_head = rest, True
             if data is not None and len(kept) < faults.buffer:
                 continue
             if kept:
@@ -253,7 +271,7 @@ class Pipe:
                 if allowed is not None:
                     self.cut()
                     return
-                kept = b""
+                kept, has_head = b"", False
             if data is None:
                 return
 

@@ -174,13 +174,24 @@ class FaultProxy:
         """
         self._faults.going.clear()
 
-    def buffer(self, size: int | None = None) -> None:
+    def forget(self) -> None:
+        """Forget the connections that are open, as a router does that has restarted.
+
+        Nothing goes through them any more, and neither side is told; others can be
+        made. `go_on` does not bring them back.
+        """
+        for pipe in self._pipes.values():
+            pipe.forget()
+
+    def buffer(self, size: int | None = None, *, heads: bool = False) -> None:
         """Keep answers back until they have ended, as a proxy does that buffers.
 
         Args:
             size: Or until there are so many bytes of one; None for its end.
+            heads: Whether the head of an answer goes on at once, with its status.
         """
         self._faults.buffer = sys.maxsize if size is None else size
+        self._faults.heads = heads
 
     def answer(
         self,

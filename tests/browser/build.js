@@ -18,7 +18,15 @@ async function build(name, sources, names) {
   const { code } = await minify(source, {
     ecma: 2022,
     toplevel: true,
-    compress: { passes: 3, top_retain: names },
+    // By what they make of it when it is compressed.
+    compress: {
+      comparisons: false,
+      evaluate: false,
+      hoist_funs: true,
+      pure_getters: true,
+      unsafe_methods: true,
+      top_retain: names,
+    },
     mangle: { reserved: names },
     // A bundler is to leave the import of the hub alone.
     format: { ecma: 2022, comments: /webpackIgnore|@vite-ignore/ },

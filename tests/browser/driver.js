@@ -54,6 +54,8 @@ const browser = await puppeteer.launch({
   executablePath,
   userDataDir,
   headless: true,
+  // Those of the tests are nobody's that a browser knows.
+  acceptInsecureCerts: true,
   ...OPTIONS[name],
 });
 

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
@@ -117,6 +118,21 @@ class Browser:
         except TimeoutError:
             raise BrowserError(f"{self.name} does not answer: {line}") from None
 
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Let its processes stand still, as when a machine sleeps; not the driver."""
+        processes = self._processes()
+        try:
+            for process in processes:
+                # Some come and go at their own pace.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            yield
+        finally:
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
     def close(self) -> None:
         """End the browser and its driver.
 
@@ -169,6 +185,15 @@ class Browser:
     def _obituary(self) -> str:
         self._noise.seek(0)
         return f"{self.name}'s driver has ended: {self._noise.read().decode()}"
+
+    def content_processes(self) -> list[psutil.Process]:
+        """Return the processes that pages are in; of Firefox."""
+        found: list[psutil.Process] = []
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[-1:] == ["tab"]:
+                    found.append(process)
+        return found
 
     def _processes(self) -> set[psutil.Process]:
         """Return what runs for us: the driver's offspring, and who has our profile."""
@@ -229,6 +254,16 @@ class Tab:
         """End the shared workers of its context; in Chromium only."""
         count: int = await self._tell("killWorkers")
         return count
+
+    async def crash(self) -> None:
+        """End the process that it is in, with all that is in it; in Firefox only.
+
+        No protocol says which one that is: it is the one that works when the page does.
+        """
+        before = {one: one.cpu_times().user for one in self.browser.content_processes()}
+        await self.run("const end = Date.now() + 500; while (Date.now() < end);")
+        processes = [one for one in before if one.is_running()]
+        max(processes, key=lambda one: one.cpu_times().user - before[one]).kill()
 
     async def offline(self, is_offline: bool) -> None:
         """Cut the page off the network, as its browser sees it, or connect it again."""

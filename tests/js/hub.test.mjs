@@ -6,7 +6,7 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 import { createWire, installPage, load, settle } from "./support.mjs";
 
 installPage();
-const { createMux, refusal } = await load("hub.mjs");
+const { createMux, createSource, createStream, page, refusal } = await load("hub.mjs");
 
 let wire, woken, mux;
 
@@ -196,6 +196,83 @@ test("a server that is away for a moment is no reason to do without the endpoint
   await wire.last.end();
   assert.equal(a.of("end")[0].value.status, 502);
   assert.equal(a.transport.via, "mux");
+});
+
+test("a refusal of the request as a whole is waited for as it says", async () => {
+  const streams = ["/a", "/b"].map((path) =>
+    createStream(`http://h/app${path}`, ["", "GET", 15000, true], {}, mux(), {}, () => {}),
+  );
+  await pass(20);
+  await wire.last.open();
+  await wire.last.send('retry: 31000\n\nevent: sse-busy\ndata: {"reason":"shutdown"}\n\n');
+  for (const { info } of streams) {
+    assert.deepEqual([info.state, info.error], ["waiting", null]);
+    assert.ok(info.retryInMs >= 31000 && info.retryInMs < 39000, `${info.retryInMs}`);
+  }
+  await pass(30900);
+  assert.equal(wire.requests.length, 1);
+  await pass(9000);
+  assert.equal(wire.requests.length, 2);
+  streams.forEach((stream) => stream.close());
+});
+
+/** A stream that tabs share, and `join`, by which a tab comes to it. */
+function source(lastEventId = "") {
+  const side = createMux("http://h/app", "http://h/app/_sse/streams", () => {});
+  const connections = { main: () => mux(), side: () => side() };
+  const wake = () => page.forEach((stream) => stream.wake(0));
+  const shared = createSource("http://h/app/a", 15000, lastEventId, connections, wake, () => {});
+  const join = (cursor = lastEventId) => {
+    const told = [];
+    const post = (what, value) => what === "block" && told.push([value.data, value.replayed]);
+    const member = { cursor, post, lane: null, greetedAt: 0, heardAt: 0, past: 0 };
+    shared.add(member);
+    return { told, leave: () => shared.remove(member) };
+  };
+  return { shared, join };
+}
+
+test("a tab that comes while the others wait does not wait, but for what the server asks for", async () => {
+  for (const [answer, requests] of [
+    ["retry: 31000\n\nevent: sse-busy\ndata: {}\n\n", 1],
+    ["", 2],
+  ]) {
+    const { join } = source();
+    const before = wire.requests.length;
+    const tabs = [join()];
+    await pass(20);
+    await wire.last.open();
+    if (answer) await wire.last.send(answer);
+    else await wire.last.fail();
+    await pass(60);
+    tabs.push(join());
+    await pass(100);
+    assert.equal(wire.requests.length - before, requests);
+    tabs.forEach(({ leave }) => leave());
+  }
+});
+
+test("what a tab missed that comes later is replayed for it, and what comes then is not", async () => {
+  const { join } = source("p0");
+  const first = join();
+  await pass(20);
+  await wire.last.open();
+  await wire.last.send(hello(keys()[0], "p0"));
+  await wire.last.send("replay: 1\nid: p1\ndata: 1\n\nid: p2\ndata: 2\n\n");
+  const second = join("p1");
+  await wire.last.send("id: p3\ndata: 3\n\n");
+  const events = ({ told }) => told.filter(([data]) => !data.startsWith("{"));
+  assert.deepEqual(events(first), [["1", true], ["2", false], ["3", false]]);
+  assert.deepEqual(events(second), [["2", true], ["3", false]]);
+  // Who has no place asks the server, and is there before the next event has come to it.
+  const main = wire.last;
+  const third = join("");
+  await pass(20);
+  await main.send("id: p4\ndata: 4\n\n");
+  await wire.last.open();
+  await wire.last.send(hello(keys()[0], "p2"));
+  assert.deepEqual(events(third), [["3", true], ["4", false]]);
+  for (const { leave } of [first, second, third]) leave();
 });
 
 test("the thirty-third stream has another connection", async () => {

@@ -413,14 +413,35 @@ test("a heartbeat that is told late is watched all the same", async () => {
   assert.deepEqual(log, ["stalled"]);
 });
 
-test("what was replayed is known only where the server says so", async () => {
-  const hello =
-    'event: sse-hello\ndata: {"heartbeat":15,"resumed":"continued","replay":true}\nid: c1\n\n';
-  const { stream } = await opened({}, hello);
-  const seen = [];
-  stream.onAny((event) => seen.push(event.replayed));
-  await wire.last.send('data: 1\n\nevent: sse-cursor\ndata: {"live":true}\nid: c2\n\ndata: 2\n\n');
-  assert.deepEqual(seen, [true, false]);
+test("what is replayed is what the server has counted, however its bytes are cut", async () => {
+  const text =
+    "replay: 3\nid: i1\ndata: 1\n\nretry: 2000\n\nid: i2\ndata: 2\n\ndata: 3\n\n" +
+    ":\n\nreplay: 1\ndata: 4\n\ndata: 5\n\nreplay: x\ndata: 6\n\n";
+  for (const size of [1, 7, text.length]) {
+    const { stream } = await opened();
+    const seen = [];
+    stream.onAny((event) => event.replayed && seen.push(event.data));
+    for (let at = 0; at < text.length; at += size) await wire.last.send(text.slice(at, at + size));
+    assert.deepEqual(seen, ["1", "2", "4"]);
+    stream.close();
+  }
+});
+
+test("an answer of which not a byte comes is stalled, and the hint says why", async () => {
+  const stream = sse.room({ room: 1 });
+  await pass(0);
+  await wire.last.open();
+  await pass(10000);
+  await pass(50);
+  assert.equal(stream.info.state, "waiting");
+  const { kind, message } = stream.info.error;
+  assert.deepEqual([kind, message], ["stalled", "not open in 10000 ms: does a proxy buffer?"]);
+  await pass(1000);
+  await wire.last.open();
+  await wire.last.send(":\n\n");
+  await pass(20000);
+  await pass(50);
+  assert.equal(stream.info.error.kind, "timeout");
 });
 
 // ---- losing and finding
@@ -620,7 +641,6 @@ test("what is no GET is not sent again unless the server knows it by its id", as
 test("a try that does not open in time is given up, and the next one gets longer", async () => {
   const stream = sse.room({ room: 1 }, { connectTimeoutMs: 1000 });
   await pass(0);
-  await wire.last.open();
   await pass(999);
   assert.equal(stream.info.state, "connecting");
   await pass(1);
@@ -1064,6 +1084,17 @@ test("parameters fill the path, encoded; the others and `query` go into the quer
   );
   const stream = sse.room({ room: 1, a: true }, { query: { b: 2n } });
   assert.equal(stream.url, "http://h/app/rooms/1?a=true&b=2");
+});
+
+test("a value that is none is left out of an array too", () => {
+  assert.equal(sse.plain.url({ tag: [null, "x", undefined, ""] }), "http://h/app/plain?tag=x&tag=");
+});
+
+test("a place that was never kept is none", async () => {
+  sse.room({ room: 1 }, { lastEventId: null });
+  await pass(0);
+  await wire.last.open();
+  assert.equal(wire.last.headers.has("Last-Event-ID"), false);
 });
 
 test("a parameter that is missing, or would lead elsewhere, is refused", () => {
