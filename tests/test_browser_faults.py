@@ -208,9 +208,11 @@ async def test_sleep(browser: Browser, place: Place, tab: Tab, tmp_path: Path) -
         await feed.say()
         await feed.complete()
         one, another, own = await tab.evaluate("seen.map(({errors}) => errors)")
-        assert ["stalled"] == own
+        # What a browser tries first may be another connection of before, dead as well.
+        assert "stalled" == own[0]
         # The first that finds out takes the other along.
-        assert {"stalled"} == {*one, *another}
+        assert {"stalled"} <= {*one, *another}
+        assert {*own, *one, *another} <= {"stalled", "timeout"}
 
 
 async def test_faults(browser: Browser, tmp_path: Path) -> None:

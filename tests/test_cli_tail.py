@@ -19,6 +19,11 @@ from .scripted import Exchange, answer, scripted, stream
 ROOT = Path(__file__).parents[1]
 
 
+def _interruptible() -> None:
+    # What is started in the background of a shell is not, and its children neither.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def start(
     *arguments: object, stdout: int = asyncio.subprocess.PIPE, **environment: str
 ) -> asyncio.subprocess.Process:
@@ -32,6 +37,7 @@ async def start(
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        preexec_fn=_interruptible,
     )
 
 

@@ -85,17 +85,14 @@ class TestInAClass:
 """
 
 
-def run(
-    pytester: pytest.Pytester, text: str, *arguments: str, here: bool = False
-) -> pytest.RunResult:
-    """Run pytest over a file with *text*; *here*, in this process, is quicker."""
+def run(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResult:
+    """Run pytest over a file with *text*."""
     pytester.makepyfile(text)
     if "no:asyncio" not in arguments:
         # It warns where it is not told.
         pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    start = pytester.runpytest_inprocess if here else pytester.runpytest_subprocess
     fixed = ("-p", "no:cacheprovider", "-p", "no:cov", "-W", "error")
-    return start(*fixed, *arguments)
+    return pytester.runpytest_subprocess(*fixed, *arguments)
 
 
 def test_it_is_installed_by_its_entry_point() -> None:
@@ -129,7 +126,7 @@ def test_fixtures(pytester: pytest.Pytester, mode: str) -> None:
     strict = mode == "strict"
     mark, without = (STRICT, []) if strict else ("", ["-p", "no:aiohttp"])
     options = [f"--asyncio-mode={mode}", *without]
-    result = run(pytester, APP + mark + ALL, *options, here=not strict)
+    result = run(pytester, APP + mark + ALL, *options)
     result.assert_outcomes(passed=1)
 
 
@@ -175,7 +172,6 @@ def test_what_a_wider_fixture_has_begun_is_no_tests(pytester: pytest.Pytester) -
         "--asyncio-mode=auto",
         *("-o", "asyncio_default_fixture_loop_scope=session"),
         *("-o", "asyncio_default_test_loop_scope=session"),
-        here=True,
     )
     result.assert_outcomes(passed=1)
 
@@ -202,19 +198,17 @@ def test_without_an_event_loop(pytester: pytest.Pytester, installed: bool) -> No
         folder = pytester.mkdir("fakes")
         (folder / "pytest_asyncio.py").write_text("raise ImportError")
         pytester.syspathinsert(folder)
-    result = run(
-        *(pytester, ALONE, "-p", "no:asyncio", "-p", "no:aiohttp"), here=installed
-    )
+    result = run(*(pytester, ALONE, "-p", "no:asyncio", "-p", "no:aiohttp"))
     result.assert_outcomes(passed=2, errors=0, failed=3)
-    assert 3 == result.stdout.str().count(
+    assert 3 == result.stdout.lines.count(
         "sse_stream, sse_proxy and sse_nothing_left need an event loop: "
-        "pip install pytest-aiohttp (or pytest-asyncio)\n"
+        "pip install pytest-aiohttp (or pytest-asyncio)"
     )
 
 
 def test_its_fixtures_are_listed(pytester: pytest.Pytester) -> None:
     """``pytest --fixtures`` tells what each is for; what is not for users is hidden."""
-    result = run(pytester, ALONE, "--fixtures", here=True)
+    result = run(pytester, ALONE, "--fixtures")
     text = result.stdout.str()
     for name in ("sse_clock", "sse_nothing_left", "sse_proxy", "sse_stream"):
         assert f"{name} -- " in text
