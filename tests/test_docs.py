@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -59,9 +60,12 @@ async def test_the_code_of_each_page_runs(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The Python of a page runs in order, and its applications start and end."""
     monkeypatch.chdir(tmp_path)
+    # One page says how to be told less: it is undone at the end.
+    caplog.set_level(logging.NOTSET, "aiohttp_sse_routes")
     # Nobody is there: an application starts all the same, and waits.
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     page = Page(ROOT / name, serve)

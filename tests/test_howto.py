@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import shutil
 import sqlite3
@@ -59,9 +60,12 @@ def run(
     serve: Callable[..., Awaitable[Served]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> Open:
     """Return a function that runs a page."""
     monkeypatch.chdir(tmp_path)
+    # A page may say how to be told less: it is undone at the end.
+    caplog.set_level(logging.NOTSET, "aiohttp_sse_routes")
 
     async def run(name: str) -> Page:
         page = Page(ROOT / name, serve)

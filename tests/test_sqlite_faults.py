@@ -177,7 +177,7 @@ async def test_a_lock_at_the_beginning_passes(
     path: Path, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A store that opens while the file is locked says so, and begins when it can."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "aiohttp_sse_routes")
     first = await opened()
     await put(first, "c", "x")
     await first.close()
