@@ -1,7 +1,8 @@
 """``python -m aiohttp_sse_routes client``: the client's files, for who bundles them.
 
-Law: what is written is what the application would serve, byte for byte; the application
-is imported and not started. ``--check`` writes nothing.
+Law: what is written is what the application would serve, byte for byte, but for a word
+to bundlers, that they leave the import of the hub alone. The application is imported
+and not started. ``--check`` writes nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from aiohttp import web
 from .errors import SSERoutesError
 from .http.pages import PAGES_KEY
 from .http.routes import find_routes
+
+# What is imported is known when it is: a bundler could not follow, and would break it.
+_IMPORT: Final = "import("
+_LEFT_ALONE: Final = f"{_IMPORT}/* webpackIgnore: true */ /* @vite-ignore */ "
 
 _DIFFERENT: Final = 1
 _USAGE: Final = 2
@@ -108,7 +113,9 @@ def _files_of(name: str) -> dict[str, str]:
     if pages is None:
         raise _WrongUse("setup(app) was not called on this application")
     pages.open(find_routes(app))
-    return pages.files()
+    return {
+        path: text.replace(_IMPORT, _LEFT_ALONE) for path, text in pages.files().items()
+    }
 
 
 def _application(name: str) -> web.Application:

@@ -34,6 +34,7 @@
  * @property {"direct" | "mux" | "worker"} via
  * @property {number} since
  * @property {SseError | null} error
+ * @property {Headers | null} headers The answer's, on a connection of its own.
  *
  * @typedef {object} Backoff
  * @property {number} initialMs
@@ -57,13 +58,18 @@
  * @property {number | null} [stallTimeoutMs]
  * @property {number} [connectTimeoutMs]
  * @property {number} [maxEventChars]
- * @property {{max?: number}} [buffer] Events that wait for somebody; the rest is a gap.
+ * @property {{max?: number, overflow?: "gap" | "drop-oldest" | "error"}} [buffer] Events
+ *   that wait for somebody; what becomes of the rest.
  * @property {(error: SseError) => boolean} [shouldRetry]
  * @property {typeof globalThis.fetch} [fetch]
  * @property {(raw: string, type: string) => unknown} [parse]
  * @property {"auto" | "off"} [share] "off": a connection of the stream's own.
  * @property {string} [session] Who is logged in: tabs of one share channels.
  * @property {"session"} [persist] A reloaded page gets its run from the start.
+ * @property {"hidden"} [pause] No connection while the page is hidden.
+ *
+ * @typedef {SseEvent[] & {after?: string, lost?: string}} Queue Events that wait for a
+ *   consumer: what it was told last, and what it has lost behind that.
  *
  * @typedef {{signal?: AbortSignal, once?: boolean}} Subscription
  * @typedef {() => void} Unsubscribe
@@ -78,7 +84,7 @@
  * @typedef {Options & {tap?: (block: Block, lastEventId: string) => void}} AllOptions `tap`
  *   takes every block: then no events are made of them.
  *
- * @typedef {(what: "open" | "bytes" | "retry" | "stream" | "block" | "state" | "move"
+ * @typedef {(what: "open" | "bytes" | "comment" | "retry" | "stream" | "block" | "state" | "move"
  *   | "final" | "end", value?: any, luck?: number) => void} Sink What a transport tells:
  *   the headers, that bytes came, the `retry`, whose the next blocks are, a block, what
  *   state a shared connection is in, that there is none any more, that there is no more to
@@ -90,23 +96,37 @@
  *
  * @typedef {object} Transport
  * @property {"direct" | "mux" | "worker"} via
- * @property {() => boolean} [isLone] Of one that may share a connection: whether it has
- *   one of its own though there is a shared one now.
  * @property {(attempt: Attempt, sink: Sink) => void} open
  * @property {() => void} close
  *
- * @typedef {object} Hooks What the page does to a stream.
+ * @typedef {object} Choice Of a stream that may share a connection.
+ * @property {() => boolean} isDue Whether it has one of its own though there is a shared
+ *   one now.
+ * @property {() => Promise<Transport | null | undefined> | undefined} make What it is to
+ *   have from now on; nothing while that is what it has.
+ *
+ * @typedef {object} Hooks What the page does to a stream: events of the page by their
+ *   types, and what the client does.
  * @property {object} owner
  * @property {(spreadMs: number, who?: "sharing") => void} wake
- * @property {() => void} suspend
- * @property {() => void} leave
- * @property {(event: SecurityPolicyViolationEvent) => void} refuse
  * @property {() => void} close
+ * @property {() => void} online
+ * @property {(event: PageTransitionEvent) => void} pageshow
+ * @property {() => void} pagehide
+ * @property {() => void} beforeunload
+ * @property {() => void} visibilitychange
+ * @property {() => void} resume
+ * @property {() => void} freeze
+ * @property {(event: SecurityPolicyViolationEvent) => void} securitypolicyviolation
  *
  * @typedef {[path: string, method: string, heartbeatMs: number, hello: boolean,
  *   share?: number]} Route `share`: 0 for a connection of its own, 1 for one with the
  *   others of the tab, 2 for one with those of all tabs, 3 if these say whose they are.
  */
+
+// What a page has and a program may not have. `fetch` is looked up when it is used, for
+// a page may put another in its place.
+const { document: doc, location: here, navigator: device } = globalThis;
 
 class SseError extends Error {
   name = "SseError";
@@ -179,7 +199,7 @@ function createParser(sink, maxChars) {
   /** @param {string} text */
   function bounded(text) {
     if (text.length <= maxChars) return text;
-    throw new SseError("too-large", `an event is over ${maxChars} characters`);
+    throw new SseError("too-large", `event over ${maxChars} characters`);
   }
 
   /** @param {string} line */
@@ -191,9 +211,9 @@ function createParser(sink, maxChars) {
       if (data !== null || id !== null) sink("block", block);
       block = blank();
     }
-    const colon = (line + ":").indexOf(":");
-    const name = line.slice(0, colon);
-    const value = line.slice(colon + 1).replace(/^ /, "");
+    const [, name, value] = /** @type {string[]} */ (/^([^:]*):? ?(.*)/s.exec(line));
+    // A heartbeat says nothing.
+    if (!name && value) sink("comment", value);
     if (name === "data")
       block.data = bounded(block.data === null ? value : block.data + "\n" + value);
     if (name === "event") block.type = value;
@@ -206,17 +226,13 @@ function createParser(sink, maxChars) {
 
   return (text) => {
     if (!text) return;
-    const ends = /\r\n?|\n/g;
     // A CR that ended the last chunk has ended its line: this LF belongs to it.
-    let at = afterCr && text[0] === "\n" ? 1 : 0;
-    ends.lastIndex = at;
-    for (let end; (end = ends.exec(text)); at = ends.lastIndex) {
-      const line = rest + text.slice(at, end.index);
-      rest = "";
-      take(line);
-    }
+    const lines = (afterCr ? text.replace(/^\n/, "") : text).split(/\r\n?|\n/);
     afterCr = text.endsWith("\r");
-    rest = bounded(rest + text.slice(at));
+    lines[0] = rest + lines[0];
+    rest = lines.pop() ?? "";
+    lines.forEach(take);
+    bounded(rest);
   };
 }
 
@@ -349,46 +365,19 @@ function createFetchTransport() {
   };
 }
 
-/**
- * Events that wait for a consumer. What it loses is told when it gets there, as one gap.
- * @param {number} max
- * @param {(gap: Gap) => void} onGap
- */
-function createQueue(max, onGap) {
-  /** @type {SseEvent[]} */
-  const events = [];
-  /** @type {string | null} */
-  let after = null;
-  /** @type {string | undefined} */
-  let lost;
-  return {
-    size: () => events.length,
-    /** @param {SseEvent} event */
-    push(event) {
-      if (events.push(event) > max) lost = events.shift()?.lastEventId;
-    },
-    /** @returns {any} */
-    take() {
-      const event = events.shift();
-      if (lost !== undefined) onGap({ reason: "overflow", after, id: lost });
-      lost = undefined;
-      after = event?.lastEventId ?? after;
-      return event;
-    },
-  };
-}
-
 // What a page listens to besides its events. Symbols, for any string may be a type.
 const ANY = Symbol();
 const STATE = Symbol();
 const GAP = Symbol();
 const ERROR = Symbol();
+const COMMENT = Symbol();
 
 /**
  * Who listens to a stream, and the events that wait for somebody who does.
  * @param {Options} options
+ * @param {(error: SseError) => void} fail Ends the stream.
  */
-function createAudience({ buffer: { max = 1000 } = {} }) {
+function createAudience({ buffer: { max = 1000, overflow = "gap" } = {} }, fail) {
   // A Map, for an event may be called `__proto__`.
   /** @type {Map<string | symbol, Set<Function>>} */
   const handlers = new Map();
@@ -399,7 +388,26 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
   /** @type {{error: SseError | null, silent: boolean} | null} */
   let ending = null;
   let consumers = 0;
-  const kept = createQueue(max, tellGap);
+  /** @type {Queue} */
+  const kept = [];
+
+  /** @param {Queue} queue @param {SseEvent} event */
+  function push(queue, event) {
+    if (queue.push(event) <= max) return;
+    const lost = queue.shift()?.lastEventId;
+    if (overflow === "gap") queue.lost = lost;
+    if (overflow === "error") fail(new SseError("too-large", `over ${max} events wait`));
+  }
+
+  /** What was lost is told now, as one gap. @param {Queue} queue @returns {any} */
+  function take(queue) {
+    const { after = null, lost } = queue;
+    queue.lost = undefined;
+    if (lost !== undefined) tellGap({ reason: "overflow", after, id: lost });
+    const event = queue.shift();
+    queue.after = event?.lastEventId;
+    return event;
+  }
 
   /**
    * @param {(string | symbol)[]} keys
@@ -427,7 +435,7 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
     if (signal?.aborted) off();
     // A microtask later, so that handlers attached together share what was kept.
     queueMicrotask(() => {
-      while (consumers && kept.size() && !ending?.silent) dispatch(kept.take());
+      while (consumers && kept.length && !ending?.silent) dispatch(take(kept));
     });
     return off;
   }
@@ -447,8 +455,8 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
   /** @param {SseEvent} event */
   function deliver(event) {
     // Behind what is kept already, or it would overtake it.
-    if (consumers && !kept.size()) dispatch(event);
-    else kept.push(event);
+    if (consumers && !kept.length) dispatch(event);
+    else push(kept, event);
   }
 
   /** @param {Gap} gap */
@@ -519,12 +527,13 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
 
   /** @param {() => void} onLeave @returns {AsyncGenerator<SseEvent, void, void>} */
   function iterate(onLeave) {
-    const queue = createQueue(max, tellGap);
+    /** @type {Queue} */
+    const queue = [];
     let { promise, resolve } = deferred();
     const wake = () => resolve();
     // From now on, not from the first `next()`.
     const off = onAny((event) => {
-      queue.push(event);
+      push(queue, event);
       wake();
     });
     waiting.add(wake);
@@ -533,7 +542,7 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
         // What was kept comes first.
         await null;
         for (;;) {
-          if (queue.size() && !ending?.silent) yield queue.take();
+          if (queue.length && !ending?.silent) yield take(queue);
           else if (ending?.error) throw ending.error;
           else if (ending) return;
           else {
@@ -546,13 +555,21 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
         waiting.delete(wake);
         onLeave();
         // What it has not taken is for the next to come.
-        while (!consumers && queue.size()) kept.push(queue.take());
+        while (!consumers && queue.length) push(kept, take(queue));
       }
     })();
   }
 
   return {
-    listen: { on, onAny, onState: listenTo(STATE), onError: listenTo(ERROR), onGap, next },
+    listen: {
+      on,
+      onAny,
+      onState: listenTo(STATE),
+      onError: listenTo(ERROR),
+      onComment: listenTo(COMMENT),
+      onGap,
+      next,
+    },
     isEmpty: () => !consumers,
     iterate,
     emit,
@@ -562,35 +579,25 @@ function createAudience({ buffer: { max = 1000 } = {} }) {
   };
 }
 
-/**
- * What the page tells its streams. One set of listeners, however many streams.
- * @returns {Set<Hooks>}
- */
-function watchPage() {
-  /** @type {Set<Hooks>} */
-  const streams = new Set();
-  const { document } = globalThis;
-  /** @param {EventTarget} target @param {string} type @param {(stream: Hooks, event: any) => void} fn */
-  const listen = (target, type, fn) =>
-    target?.addEventListener?.(type, (event) => {
-      for (const stream of [...streams]) fn(stream, event);
-    });
+/** @type {Set<Hooks>} */
+const page = new Set();
 
-  // All pages of an office come online at the same moment.
-  listen(globalThis, "online", (stream) => stream.wake(500));
-  listen(globalThis, "pageshow", (stream, event) => event.persisted && stream.wake(0));
-  // A page in the back-forward cache that receives something is evicted.
-  listen(globalThis, "pagehide", (stream) => stream.suspend());
-  // Firefox breaks connections now: before the next page has come, if one comes at all.
-  listen(globalThis, "beforeunload", (stream) => stream.leave());
-  listen(document, "visibilitychange", (stream) => document.hidden || stream.wake(0));
-  listen(document, "resume", (stream) => stream.wake(0));
-  listen(document, "freeze", (stream) => stream.suspend());
-  listen(document, "securitypolicyviolation", (stream, event) => stream.refuse(event));
-  return streams;
+// What the page tells its streams: one set of listeners, however many streams. What
+// happens to the document is heard on its way there.
+for (const type of /** @type {const} */ ([
+  "online",
+  "pageshow",
+  "pagehide",
+  "beforeunload",
+  "visibilitychange",
+  "resume",
+  "freeze",
+  "securitypolicyviolation",
+])) {
+  /** @param {any} event */
+  const tell = (event) => [...page].forEach((stream) => stream[type](event));
+  globalThis.addEventListener?.(type, tell, true);
 }
-
-const page = watchPage();
 
 /**
  * Of a private run the next page asks the start: number 0 behind its token. Taken once,
@@ -620,14 +627,23 @@ function recall(url, id) {
  * @param {Transport} transport
  * @param {object} owner
  * @param {(cursor: string) => void} release Tells the server that nobody comes back.
+ * @param {Choice} [choice]
  */
-function createStream(url, [, method, heartbeatMs, hello], options, transport, owner, release) {
+function createStream(
+  url,
+  [, method, heartbeatMs, hello],
+  options,
+  transport,
+  owner,
+  release,
+  choice,
+) {
   const { signal, stallTimeoutMs, connectTimeoutMs = 10000, backoff, shouldRetry } = options;
-  const { persist, tap } = options;
+  const { persist, tap, pause } = options;
   /** @type {Backoff} */
   const bounds = Object.assign({}, BACKOFF, backoff);
   const request = { method, ...options, url };
-  const audience = createAudience(options);
+  const audience = createAudience(options, (error) => finish("fatal", error));
   const { emit, tellGap } = audience;
   const opened = deferred();
   const closed = deferred();
@@ -647,6 +663,12 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   let suspended = false;
   let leavingAt = 0;
   let reauthorised = false;
+  // What was told lately. Places of ours are told once each, but that of a part of a
+  // snapshot; a page's own ids may come again.
+  /** @type {Set<string>} */
+  const told = new Set();
+  /** @type {Headers | null} */
+  let headers = null;
   /** @type {Sink | null} */
   let sink = null;
   /** @type {StateInfo} */
@@ -657,7 +679,8 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   /** @param {State} state @param {SseError | null} [error] @param {number | null} [retryInMs] */
   function note(state, error = null, retryInMs = null) {
     const { via } = transport;
-    info = Object.freeze({ state, attempt, retryInMs, via, since: Date.now(), error });
+    const since = Date.now();
+    info = Object.freeze({ state, attempt, retryInMs, via, since, error, headers });
   }
 
   /** @type {typeof note} */
@@ -684,11 +707,19 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   function drop() {
     clearTimeout(timer);
     if (sink) transport.close();
-    sink = null;
+    sink = headers = null;
+  }
+
+  /** Until it is woken. @param {typeof note} say */
+  function rest(say) {
+    drop();
+    suspended = true;
+    say("waiting");
   }
 
   /** @param {boolean} [quiet] Without a word: it is open, and goes on elsewhere. */
   function connect(quiet) {
+    if (pause && doc?.hidden) return rest(become);
     drop();
     leastMs = openedAt = 0;
     greeted = suspended = mute = false;
@@ -703,7 +734,15 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     after(limit, () =>
       fail(mute ? "stalled" : "timeout", `not open in ${limit} ms: does a proxy buffer?`),
     );
-    transport.open({ ...request, lastEventId, attempt, error: info.error }, mine);
+    const asked = { ...request, lastEventId, attempt, error: info.error };
+    /** @param {Transport | null} [other] */
+    const open = (other) => {
+      transport = other ?? transport;
+      if (sink === mine) transport.open(asked, mine);
+    };
+    const other = choice?.make();
+    if (other) other.then(open);
+    else open();
     if (!quiet) become("connecting");
   }
 
@@ -719,10 +758,12 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
   // What a connection tells.
   /** @type {Record<string, (value: any, luck?: number) => void>} */
   const hears = {
-    /** @param {Headers} [headers] None of a connection that others share. */
-    open(headers) {
+    /** @param {Headers} [theirs] None of a connection that others share. */
+    open(theirs) {
       mute = true;
-      if (hello || !headers) return;
+      if (!theirs) return;
+      headers = theirs;
+      if (hello) return;
       const missed = headers.get("SSE-Resume")?.startsWith("gap");
       if (missed) tellGap({ reason: "unknown", after: lastEventId || null, id: null });
       open();
@@ -733,6 +774,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     },
     // At the opening it is the base of our back-off. Later, from a server that is ours,
     // it says when to come back: after a shutdown, a `Reconnect`, an error.
+    comment: (text) => emit(COMMENT, text),
     /** @param {number} ms */
     retry(ms) {
       retryMs = ms;
@@ -741,8 +783,12 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     /** @param {Block} block */
     block(block) {
       const { type, data: raw, id, json, replayed } = block;
-      lastEventId = id ?? lastEventId;
       const isControl = type.startsWith("sse-");
+      if (id && !isControl && /^sse1\.[^s]/.test(id)) {
+        if (told.has(id)) return;
+        for (const oldest of told.add(id)) if (told.size > 256) told.delete(oldest);
+      }
+      lastEventId = id ?? lastEventId;
       if (raw !== null && (!isControl || type === "sse-hello")) open();
       tap?.(block, lastEventId);
       if (raw === null) return;
@@ -755,7 +801,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
         else if (json) data = JSON.parse(raw);
       } catch (cause) {
         const event = { type, raw, id };
-        return emit(ERROR, new SseError("decode", "an event cannot be parsed", { event, cause }));
+        return emit(ERROR, new SseError("decode", "event cannot be parsed", { event, cause }));
       }
       audience.deliver({ type, data, id, lastEventId, raw, replayed });
     },
@@ -780,14 +826,18 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
       if (heartbeat >= 0) heartbeatMs = heartbeat * 1000;
       watch();
     },
-    "sse-gap": ({ reason, after = null }, id) => tellGap({ reason, after, id }),
+    "sse-gap"({ reason, after = null }, id) {
+      // What a new client gets may have been told before.
+      told.clear();
+      tellGap({ reason, after, id });
+    },
     "sse-busy"() {
       leastMs = retryMs;
       lose(null);
     },
     "sse-error"({ ref }) {
       leastMs = retryMs;
-      emit(ERROR, new SseError("server", "the handler failed", { retryable: true, ref }));
+      emit(ERROR, new SseError("server", "handler failed", { retryable: true, ref }));
     },
     "sse-end"({ reason }) {
       if (reason === "finished") finish("done");
@@ -836,7 +886,7 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     let delay = backoffMs(attempt, retryMs, least, bounds, luck);
     if (openedAt && error?.kind === "stalled") delay = 0;
     // Not for ever: what a browser takes for offline may be a host without a network.
-    if (globalThis.navigator?.onLine === false) delay = Math.max(delay, bounds.maxMs);
+    if (device?.onLine === false) delay = Math.max(delay, bounds.maxMs);
     const own = typeof backoff === "function" ? call(backoff, attempt, error) : delay;
     let again = error?.retryable ?? true;
     // What is no GET may have had its effects, and is known again by a cursor only.
@@ -877,32 +927,46 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
     connect();
   }
 
+  /** @param {number} spreadMs @param {"sharing"} [who] */
+  function wake(spreadMs, who) {
+    if (who && !choice) return;
+    const now = Date.now();
+    const { state } = info;
+    // The machine has slept, or iOS has cut the connection without a word.
+    const isSilent = heartbeatMs && now > heardAt + heartbeatMs + 3000;
+    const isDue = suspended || (state === "waiting" && now >= notBefore);
+    if (isDue || (state === "open" && isSilent)) after(Math.random() * spreadMs, connect);
+    // Not before it has a place to go on from.
+    else if (greeted && choice?.isDue()) connect(true);
+  }
+
+  // Without a word to the handlers, for the page is being left. A page in the
+  // back-forward cache that receives something is evicted.
+  function leave() {
+    rest(note);
+    if (persist) recall(url, lastEventId);
+  }
+
   /** @type {Hooks} */
   const hooks = {
     owner,
+    wake,
     close,
-    wake(spreadMs, who) {
-      if (who && !transport.isLone) return;
-      const now = Date.now();
-      const { state } = info;
-      // The machine has slept, or iOS has cut the connection without a word.
-      const isSilent = heartbeatMs && now > heardAt + heartbeatMs + 3000;
-      const isDue = suspended || (state === "waiting" && now >= notBefore);
-      if (isDue || (state === "open" && isSilent)) after(Math.random() * spreadMs, connect);
-      // Not before it has a place to go on from.
-      else if (greeted && transport.isLone?.()) connect(true);
-    },
-    // Without a word to the handlers, for the page is being left.
-    suspend() {
-      drop();
-      suspended = true;
-      note("waiting");
-      if (persist) recall(url, lastEventId);
-    },
-    leave() {
+    // All pages of an office come online at the same moment.
+    online: () => wake(500),
+    pageshow: ({ persisted }) => persisted && wake(0),
+    pagehide: leave,
+    // Firefox breaks connections now: before the next page has come, if one comes at all.
+    beforeunload() {
       leavingAt = Date.now();
     },
-    refuse({ disposition, effectiveDirective, blockedURI }) {
+    visibilitychange() {
+      if (!doc.hidden) wake(0);
+      else if (pause) rest(become);
+    },
+    resume: () => wake(0),
+    freeze: leave,
+    securitypolicyviolation({ disposition, effectiveDirective, blockedURI }) {
       const what = `${disposition} ${effectiveDirective}`;
       if (what !== "enforce connect-src" || info.state === "open") return;
       if (url.startsWith(blockedURI)) lose(new SseError("csp", "refused by the CSP"));
@@ -943,10 +1007,9 @@ function createStream(url, [, method, heartbeatMs, hello], options, transport, o
  */
 function withQuery(href, query) {
   const url = new URL(href);
-  if (!/^https?:$/.test(url.protocol) || url.username || url.password) {
-    throw new TypeError(`no stream at ${href}`);
-  }
-  for (const [name, values] of Object.entries(query ?? {})) {
+  // Nor is there with a name or a password in it: fetch refuses them.
+  if (!/^https?:..[^/@]*\//.test(url.href)) throw new TypeError(`no stream at ${href}`);
+  for (const [name, values] of Object.entries({ ...query })) {
     for (const value of [values].flat()) {
       if (value === Object(value)) {
         throw new TypeError(`"${name}" is no URL part; options come second`);
@@ -963,7 +1026,8 @@ function withQuery(href, query) {
  * @returns {[path: string, rest: Record<string, any>]} What has no place is the query's.
  */
 function fillPath(path, params) {
-  const rest = Object.assign(Object.create(null), params);
+  /** @type {Record<string, any>} */
+  const rest = { __proto__: null, ...params };
   const filled = path.replace(/\{(\w+)(\*?)\}/g, (_, name, many) => {
     const value = rest[name] ?? null;
     delete rest[name];
@@ -998,7 +1062,7 @@ function patternOf(path) {
 function baseOf(script, prefix) {
   const folder = new URL(".", script).href;
   if (folder.endsWith(prefix + "/")) return folder.slice(0, -prefix.length - 1);
-  return globalThis.location?.origin ?? folder;
+  return here?.origin ?? folder;
 }
 
 /**
@@ -1015,7 +1079,7 @@ function createEventSource(open) {
     /** @param {string | URL} url @param {Options & {withCredentials?: boolean}} [init] */
     constructor(url, { withCredentials = false, ...options } = {}) {
       super();
-      const { href, origin } = new URL(url, globalThis.document?.baseURI);
+      const { href, origin } = new URL(url, doc?.baseURI);
       const self = /** @type {any} */ (this);
       for (const type of ["open", "message", "error"]) {
         /** @param {Event} event */
@@ -1044,8 +1108,8 @@ function createEventSource(open) {
     }
 
     get readyState() {
-      const { state } = this.#stream.info;
-      return state === "open" ? 1 : state === "closed" ? 2 : 0;
+      const states = /** @type {Record<State, number>} */ ({ open: 1, closed: 2 });
+      return states[/** @type {State} */ (this.#stream.info.state)] ?? 0;
     }
 
     close() {
@@ -1087,35 +1151,23 @@ function createClient(routes, prefix, script, base, defaults, hub) {
    * @param {string} url
    * @param {Route} route
    * @param {Options} options
-   * @returns {Transport}
+   * @returns {Choice}
    */
-  function createSharedTransport(url, [, , heartbeatMs, , most = 0], options) {
+  function createChoice(url, [, , heartbeatMs, , most = 0], options) {
     const share = most > 2 && !options.session ? 1 : most;
-    let inner = createFetchTransport();
-    let turn = 0;
-    let isAttached = false;
+    let isMade = false;
     return {
-      get via() {
-        return inner.via;
-      },
-      isLone: () => !isAttached && !!attached,
-      async open(attempt, sink) {
-        const mine = ++turn;
-        if (!isAttached && (attached || share > 1 || streams().length > 1)) {
-          // Another version of it, as in a rolling deploy, may not understand.
-          attached ??= import(/* webpackIgnore: true */ /* @vite-ignore */ `${folder}/${hub}`)
-            .then((module) => module.attach(root, folder, hub, SseError, wakeSharing))
-            .catch(() => null);
-          const attach = await attached;
-          if (mine !== turn) return;
-          isAttached = true;
-          inner = attach?.(url, share, heartbeatMs, options) ?? inner;
-        }
-        inner.open(attempt, sink);
-      },
-      close() {
-        turn++;
-        inner.close();
+      isDue: () => !isMade && !!attached,
+      make() {
+        if (isMade || !(attached || share > 1 || streams().length > 1)) return;
+        // Another version of it, as in a rolling deploy, may not understand.
+        attached ??= import(`${folder}/${hub}`)
+          .then((module) => module.attach(root, folder, hub, SseError, wakeSharing))
+          .catch(() => null);
+        return attached.then((attach) => {
+          isMade = true;
+          return attach?.(url, share, heartbeatMs, options);
+        });
       },
     };
   }
@@ -1125,19 +1177,20 @@ function createClient(routes, prefix, script, base, defaults, hub) {
     const all = { ...settings, ...options };
     const { fetch = globalThis.fetch, credentials, lastEventId = "", share } = all;
     if (/[\0\r\n]/.test(lastEventId)) throw new TypeError("lastEventId has a line end");
-    // Over HTTP/2 and 3 streams share a connection by themselves.
-    /** @type {any} */
-    const [entry] = performance.getEntriesByName(script);
-    const mayShare = hub && route[4] && share !== "off" && !/^h[23]/.test(entry?.nextHopProtocol);
-    const transport = mayShare && url.startsWith(globalThis.location?.origin + "/")
-      ? createSharedTransport(url, route, all)
-      : createFetchTransport();
-    return createStream(url, route, all, transport, client, (body) => {
+    const mayShare =
+      hub &&
+      route[4] &&
+      share !== "off" &&
+      url.startsWith(here?.origin + "/");
+    /** @param {string} body */
+    const release = (body) => {
       // Only a private run has something to end, and only the server that made it can.
       if (!/^sse1\.r\..*\d$/.test(body) || !url.startsWith(root + "/")) return;
       const request = { method: "POST", body, credentials, keepalive: true };
       fetch(folder + "/close", request).catch(() => {});
-    });
+    };
+    const choice = mayShare ? createChoice(url, route, all) : undefined;
+    return createStream(url, route, all, createFetchTransport(), client, release, choice);
   }
 
   /** @param {string} path @param {AllOptions} [options] */

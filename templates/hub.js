@@ -107,6 +107,7 @@ function createLine(endpoint, wake, giveUp) {
       isOurs = false;
     } else if (what === "end" || what === "final") lose(value);
     else if (what === "block" && current) take(current, value);
+    else if (what === "comment") current?.sink(what, value);
     // Before the first stream has its turn, the endpoint itself says that it is busy.
     else if (what === "open") tellAll(what);
     else if (what === "bytes" || isOurs) tellAll(what, value);
@@ -333,6 +334,9 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
     for (const member of live) hand(member, block);
     for (const member of lanes) catchUp(member);
   });
+  stream.onComment((/** @type {string} */ text) => {
+    for (const { post } of live) post("comment", text);
+  });
   stream.onState((/** @type {StateInfo} */ info) => {
     if (info.state !== "open") tell(info, live);
     if (info.state !== "closed") return;
@@ -355,6 +359,7 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
       catchUp(member);
     });
     member.lane = lane;
+    lane.onComment((/** @type {string} */ text) => member.post("comment", text));
     lane.onState((/** @type {StateInfo} */ info) => {
       if (info.state === "open" || member.lane !== lane) return;
       tell(info, [member]);
@@ -636,7 +641,7 @@ function createLink({ root, endpoint, build }, script, name, mux) {
 
 // Options with which a stream may share a connection; and those that only a machine in
 // its own tab can follow.
-const COMMON = /^(lastEventId|signal|query|buffer|parse|session|share|persist|credentials|tap)$/;
+const COMMON = /^(lastEventId|signal|query|buffer|parse|session|share|persist|pause|credentials|tap)$/;
 const PACE = /^(backoff|shouldRetry|stallTimeoutMs|connectTimeoutMs)$/;
 
 /**
@@ -650,6 +655,7 @@ const PACE = /^(backoff|shouldRetry|stallTimeoutMs|connectTimeoutMs)$/;
  */
 function attachTo(build, root, folder, file, PageError, wake) {
   const endpoint = folder + "/streams";
+  const script = `${folder}/${file}`;
   const mux = createMux(root, endpoint, wake);
   /** @type {Record<string, (heartbeatMs: number) => Transport>} */
   const links = Object.create(null);
@@ -679,6 +685,10 @@ function attachTo(build, root, folder, file, PageError, wake) {
   return (url, share, heartbeatMs, options) => {
     const { session = "", credentials } = options;
     const isOurs = [root, location.origin].every((one) => url.startsWith(one + "/"));
+    // Over HTTP/2 and 3 streams share a connection by themselves.
+    /** @type {any} */
+    const [entry] = performance.getEntriesByName(script);
+    if (/^h[23]/.test(entry?.nextHopProtocol)) return null;
     if (!isOurs || credentials === "omit") return null;
     for (const [name, value] of Object.entries(options)) {
       if (PACE.test(name)) share = 1;
@@ -686,7 +696,7 @@ function attachTo(build, root, folder, file, PageError, wake) {
     }
     if (share < 2) return known(mux());
     const name = `aiohttp-sse-routes ${build} ${session}`;
-    links[session] ??= createLink({ root, endpoint, build }, `${folder}/${file}`, name, mux);
+    links[session] ??= createLink({ root, endpoint, build }, script, name, mux);
     return known(links[session](heartbeatMs));
   };
 }

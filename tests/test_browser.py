@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import hdrs, web
 
-from aiohttp_sse_routes import ServerSentEvent, SSERouteTableDef
+from aiohttp_sse_routes import ServerSentEvent, SharedRun, SSERouteTableDef
 from aiohttp_sse_routes.cursor import is_end
 
 from .browser.demo import demo
@@ -612,6 +612,48 @@ async def test_client_offline(place: Place, tab: Tab, source: Source) -> None:
     for number in (0, 1):
         assert numbers(10) == await tab.evaluate(f"seen[{number}].data")
         assert [] == await tab.evaluate(f"seen[{number}].gaps")
+    await quiet(tab)
+
+
+async def test_client_pauses_in_a_hidden_page(
+    place: Place, tab: Tab, source: Source
+) -> None:
+    """`pause: "hidden"`: no connection behind another tab, and nothing lost by that.
+
+    What its connection said can be read: the headers, and what is written for people.
+    """
+    table = table_of(source)
+
+    @table.sse_route("/spoken", shared=True)
+    async def spoken(run: SharedRun) -> AsyncIterator[ServerSentEvent]:
+        async for number in source.numbers():
+            yield ServerSentEvent(number, comment=f"number {number}")
+
+    await place.serve(app_for_pages(table))
+    await tab.go(place.base + CLASSIC)
+    await tab.run(
+        "window.seen = watch(sse.spoken({}, {pause: 'hidden', share: 'off'}));"
+        "window.comments = []; seen.stream.onComment((text) => comments.push(text))"
+    )
+    source.release(2)
+    await tab.until("seen.data.length === 2")
+    headers = "seen.stream.info.headers.get('X-Accel-Buffering')"
+    assert "no" == await tab.evaluate(headers)
+    other = await tab.browser.open(beside=tab)
+    await other.go(place.base + NATIVE)
+    await other.show()
+    await tab.until("document.hidden")
+    await until(lambda: 0 == place.hub.connections)
+    source.release(3)
+    assert "waiting" == await tab.evaluate("seen.stream.info.state")
+    assert await tab.evaluate("seen.stream.info.headers === null")
+    await tab.show()
+    await tab.until("seen.data.length === 5")
+    assert numbers(5) == await tab.evaluate("seen.data")
+    said = [f"number {number}" for number in numbers(5)]
+    assert said == await tab.evaluate("comments")
+    assert [] == await tab.evaluate("seen.gaps")
+    assert 2 == len(place.streams("/spoken"))
     await quiet(tab)
 
 

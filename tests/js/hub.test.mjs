@@ -73,6 +73,16 @@ test("blocks go to the stream that was named last; retry lines too", async () =>
   assert.deepEqual([retries(a), retries(b)], [[1, 2], [1]]);
 });
 
+test("a comment goes to the stream that was named last, and to nobody before that", async () => {
+  const [a, b] = [open("/a"), open("/b")];
+  await pass(20);
+  await wire.last.open();
+  const [one, two] = keys();
+  await wire.last.send(`: padding\n\nstream: ${one}\n: ours\n\nstream: ${two}\ndata: x\n\n:\n\n`);
+  const comments = ({ of }) => of("comment").map(({ value }) => value);
+  assert.deepEqual([comments(a), comments(b)], [["ours"], []]);
+});
+
 test("another stream costs a new request, from each one's place, when they have one", async () => {
   const a = open("/a");
   await pass(20);

@@ -22,6 +22,7 @@ function decode(chunks) {
       result.events.push({ type, data, lastEventId: result.last_event_id });
     },
     retry: (ms) => (result.retry_ms = ms),
+    comment() {},
   };
   const parse = createParser((what, value) => hears[what](value), Infinity);
   const decoder = new TextDecoder();

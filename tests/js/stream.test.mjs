@@ -127,12 +127,25 @@ test("states tell try, wait and cause", async () => {
       via: "direct",
       since: Date.now(),
       error: "network",
+      headers: null,
     },
   );
   assert.equal(stream.info, infos[0]);
   await pass(500);
   assert.equal(infos[1].state, "connecting");
   assert.equal(infos[1].retryInMs, null);
+});
+
+test("while it is open the headers of its own connection can be read", async () => {
+  const { stream } = await opened();
+  assert.equal(stream.info.headers.get("Content-Type"), "text/event-stream");
+  await wire.last.end();
+  assert.deepEqual([stream.info.state, stream.info.headers], ["waiting", null]);
+  await pass(500);
+  assert.equal(stream.info.headers, null);
+  await wire.last.open({ "X-Build": "7" });
+  await wire.last.send(HELLO);
+  assert.equal(stream.info.headers.get("X-Build"), "7");
 });
 
 // ---- events
@@ -249,6 +262,23 @@ test("events are kept as long as nobody listens, and come in order", async () =>
   assert.deepEqual(seen, ["1", "2", "3"]);
 });
 
+test("what is lost may be nobody's business, or the end", async () => {
+  const max = 2;
+  const first = await opened({ buffer: { max, overflow: "drop-oldest" } });
+  const loop = first.stream.events();
+  await wire.last.send("data: 1\n\ndata: 2\n\ndata: 3\n\n");
+  assert.deepEqual([(await loop.next()).value.data, (await loop.next()).value.data], ["2", "3"]);
+  assert.deepEqual([first.log.at(-1), first.stream.info.state], ["3", "open"]);
+  const { stream, log } = await opened({ buffer: { max, overflow: "error" } });
+  const other = stream.events();
+  await wire.last.send("data: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n");
+  assert.deepEqual([(await other.next()).value.data, (await other.next()).value.data], ["2", "3"]);
+  await assert.rejects(other.next(), { kind: "too-large", retryable: false });
+  assert.equal(await stream.closed, "fatal");
+  assert.ok(log.includes("error too-large") && !log.includes("4"), `${log}`);
+  assert.equal(wire.last.signal.aborted, true);
+});
+
 test("what is kept is bounded: the rest is told as one gap", async () => {
   const stream = sse.room({ room: 1 }, { buffer: { max: 2 } });
   const log = [];
@@ -294,6 +324,51 @@ test("control events are none of the page's, known or not", async () => {
   assert.deepEqual(seen, []);
   assert.deepEqual(log, ["connecting 0", "open 0"]);
   assert.equal(stream.lastEventId, "c9");
+});
+
+test("a comment is told to who asks for it; a heartbeat, which says nothing, is not", async () => {
+  const { stream, log } = await opened();
+  const comments = [];
+  const off = stream.onComment((text) => comments.push(text));
+  await wire.last.send(":\n\n: hello\n:there: you\n\ndata: 1\n: inside\n\n");
+  off();
+  await wire.last.send(": more\n\n");
+  assert.deepEqual(comments, ["hello", "there: you", "inside"]);
+  assert.deepEqual(log.slice(-1), ["1"]);
+});
+
+test("an event of ours that comes again is not told again, and moves nothing", async () => {
+  const { stream, log } = await opened();
+  const event = (n) => `id: sse1.l.aaaaaaaa.${n}\ndata: ${n}\n\n`;
+  await wire.last.send(event(1) + event(2) + event(3));
+  await wire.last.end();
+  await pass(500);
+  await wire.last.open();
+  await wire.last.send(event(2) + event(3));
+  assert.equal(stream.lastEventId, "sse1.l.aaaaaaaa.3");
+  await wire.last.send(event(4));
+  assert.deepEqual(log.filter((it) => /^\d$/.test(it)), ["1", "2", "3", "4"]);
+});
+
+test("what comes behind a gap, a page's own ids and parts of a snapshot may come again", async () => {
+  const { log } = await opened();
+  const gap = 'event: sse-gap\ndata: {"reason":"reset"}\nid: sse1.l.aaaaaaaa.0\n\n';
+  const event = (id) => `id: ${id}\ndata: ${id}\n\n`;
+  const ids = ["sse1.l.aaaaaaaa.1", "own", "own", "sse1.s.aaaaaaaa.1", "sse1.s.aaaaaaaa.1"];
+  await wire.last.send(ids.map(event).join(""));
+  await wire.last.send(gap + event(ids[0]));
+  assert.deepEqual(log.slice(2).filter((it) => it.trim), [...ids, ids[0]]);
+});
+
+test("of what was told the last 256 are known again", async () => {
+  const { log } = await opened();
+  const event = (n) => `id: sse1.l.aaaaaaaa.${n}\ndata: ${n}\n\n`;
+  const numbers = Array.from({ length: 257 }, (_, n) => n + 1);
+  await wire.last.send(numbers.map(event).join(""));
+  await wire.last.send(event(2) + event(257));
+  assert.equal(log.at(-1), "257");
+  await wire.last.send(event(1));
+  assert.equal(log.at(-1), "1");
 });
 
 test("a gap is told with its reason and moves the place", async () => {
@@ -765,6 +840,44 @@ test("becoming visible after a silence of a heartbeat and 3 s connects anew", as
     assert.equal(wire.requests.length, before + 1);
     stream.close();
   }
+});
+
+test("a stream may have no connection while its page is hidden", async () => {
+  const { stream, log } = await opened({ pause: "hidden" }, HELLO + "id: c7\ndata: x\n\n");
+  const other = sse.room({ room: 2 });
+  await pass(0);
+  const [mine, theirs] = wire.requests;
+  const hide = (hidden) => {
+    page.document.hidden = hidden;
+    page.onDocument("visibilitychange");
+  };
+  log.length = 0;
+  hide(true);
+  assert.deepEqual([mine.signal.aborted, theirs.signal.aborted], [true, false]);
+  page.onWindow("online");
+  stream.reconnect();
+  await pass(1e5);
+  assert.equal(stream.info.state, "waiting");
+  assert.equal(wire.requests.filter(({ url }) => url === stream.url).length, 1);
+  hide(false);
+  await pass(0);
+  const again = wire.requests.findLast(({ url }) => url === stream.url);
+  assert.equal(again.headers.get("Last-Event-ID"), "c7");
+  await again.open();
+  await again.send(HELLO);
+  assert.deepEqual([log[0], ...log.slice(-2)], ["waiting 0", "connecting 0", "open 0"]);
+  other.close();
+});
+
+test("one that is made in a hidden page connects when it is looked at", async () => {
+  page.document.hidden = true;
+  const stream = sse.room({ room: 1 }, { pause: "hidden" });
+  await pass(1000);
+  assert.deepEqual([stream.info.state, wire.requests.length], ["waiting", 0]);
+  page.document.hidden = false;
+  page.onDocument("visibilitychange");
+  await pass(0);
+  assert.equal(wire.requests.length, 1);
 });
 
 test("leaving the page drops the connection without a word; coming back resumes", async () => {

@@ -140,7 +140,7 @@ export async function serve(exchanges) {
 /** A page, as the client sees one: to be put in place before the client is loaded. */
 export function installPage() {
   const window = new EventTarget();
-  const document = Object.assign(new EventTarget(), { hidden: false });
+  const document = { hidden: false };
   const navigator = { onLine: true };
   const reported = [];
   for (const [name, value] of Object.entries({
@@ -158,6 +158,7 @@ export function installPage() {
     navigator,
     reported,
     onWindow: (type, fields) => fire(window, type, fields),
-    onDocument: (type, fields) => fire(document, type, fields),
+    // It is heard on its way to the document.
+    onDocument: (type, fields) => fire(window, type, fields),
   };
 }

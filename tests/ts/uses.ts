@@ -190,7 +190,14 @@ same<typeof EventSource.CLOSED, 2>(true);
 new EventSource("/x", { credential: true });
 // @ts-expect-error -- nor here
 sse.levels({}, { persist: "tab" });
-sse.levels({}, { persist: "session", session: "ann", share: "auto" });
+sse.levels({}, { persist: "session", session: "ann", share: "auto", pause: "hidden" });
+sse.levels({}, { buffer: { max: 10, overflow: "drop-oldest" } });
+// @ts-expect-error -- there is no such policy
+sse.levels({}, { buffer: { overflow: "newest" } });
+// @ts-expect-error -- it pauses when it is hidden, or never
+sse.levels({}, { pause: "blurred" });
+market.onComment((text: string) => text.trim());
+const build: string | null | undefined = market.info.headers?.get("X-Build");
 
 export { native };
 export { classic, dispose, follow, other, third, url };
