@@ -56,7 +56,7 @@ def memory(pid: int) -> int:
 
 def _command(target: str, options: dict[str, Any]) -> list[str]:
     if target.endswith(".mjs"):
-        return ["node", str(ROOT / target)]
+        return ["node", "--expose-gc", str(ROOT / target)]
     return [sys.executable, "-m", "benchmarks.worker", target, json.dumps(options)]
 
 
@@ -134,6 +134,10 @@ class Child:
         """Call *method*; return what it returns."""
         self.send(method, **arguments)
         return self.answer()
+
+    def tidy(self) -> None:
+        """Have a server collect its garbage; see `benchmarks.actor.Server.tidy`."""
+        self.ask("tidy")
 
     def cpu(self) -> float:
         """Return the CPU time of those who serve, in seconds."""

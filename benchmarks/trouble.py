@@ -36,6 +36,7 @@ def slow(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
         interval = course.warm() * 2
         alone = course.run(sizes.large, interval)
         load.ask("stall", port=server.ask("port"), path="/stream", count=stalled)
+        server.tidy()
         memory = server.memory()
         together = course.run(sizes.large, interval)
         memory = server.memory() - memory
@@ -58,9 +59,9 @@ def requests(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
     ):
         words = {"port": server.ask("port"), "path": "/ping", "interval": _INTERVAL}
         asked = max(3, int(sizes.seconds / _INTERVAL))
-        alone = asking.ask("ask", count=max(2, asked // 4), **words)
         course = Course(server, load, count)
         interval = course.warm() * _SLACK
+        alone = asking.ask("ask", count=max(2, asked // 4), **words)
         waited = asking.waited()
         asking.send("ask", count=asked, **words)
         found = course.run(2 + int(sizes.seconds / interval), interval)

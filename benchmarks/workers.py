@@ -34,6 +34,11 @@ class Workers:
         """See `benchmarks.delivery.Serving`."""
         return self._children[0].ask(method, **arguments)
 
+    def tidy(self) -> None:
+        """See `benchmarks.delivery.Serving`."""
+        for child in self._children:
+            child.tidy()
+
     def cpu(self) -> float:
         """See `benchmarks.delivery.Serving`."""
         return sum(child.cpu() for child in self._children)

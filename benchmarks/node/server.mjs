@@ -66,6 +66,10 @@ const ways = {
 
 const methods = {
   port: () => server.address().port,
+  tidy: () => {
+    global.gc();
+    return null;
+  },
   async pace({ count, batch, interval, way, size }) {
     const times = [];
     let due = now();
