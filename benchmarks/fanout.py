@@ -15,6 +15,13 @@ from .peers import BARE, OURS, everyone, ours
 from .scene import Metric, Peer, Place, Scene, Sizes
 
 _GENERATORS = 200
+
+_PACE = 0.15
+"""Seconds between two events that go to fewer and to more clients at one pace."""
+
+_FEWER = 10
+"""How many times fewer."""
+
 _MAKING = "bare task that makes its event"
 
 
@@ -36,6 +43,27 @@ def fan_out(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
         "last": found.last,
         "client": found.client,
     }
+
+
+def growth(peer: Peer, sizes: Sizes, place: Place) -> Mapping[str, float]:
+    """Publish to many, and to a tenth, at one pace; return how a delivery's cost grows.
+
+    The pace matters more than how many there are: a client acknowledges every second
+    segment at once, and a single one after 40 ms, in a packet of its own. So clients
+    who are given an event each 10 ms cost less than those with one each 150 ms.
+    """
+    cpu = []
+    pace = min(_PACE, sizes.seconds)
+    for count in (max(1, sizes.connections // _FEWER), sizes.connections):
+        with (
+            serving(peer, place) as server,
+            clients(server.ask("port"), "/stream", count, sizes.settle) as load,
+        ):
+            course = Course(server, load, count)
+            course.warm()
+            cpu.append(course.run(max(5, int(sizes.seconds * 2 / pace)), pace).cpu)
+    few, many = cpu
+    return {"growth": many / few, "few": few, "many": many}
 
 
 _METRICS = {
@@ -63,7 +91,23 @@ def _fan_out(connections: int, target: str = "") -> Scene:
 SCENES = (
     _fan_out(100),
     _fan_out(1000, "at most 1.1 x the bare protocol, a fourth of the queues, < Nchan"),
-    _fan_out(10_000, "as at 1,000"),
+    _fan_out(10_000),
+    Scene(
+        name="growth",
+        title="A delivery to 10,000 connections, in those to 1,000 at the same pace",
+        peers=tuple(
+            peer for peer in everyone() if peer.name.startswith((BARE, OURS, "Nchan"))
+        ),
+        metrics={
+            "growth": Metric("x at 1,000", 2),
+            "few": Metric("µs CPU a delivery, 1,000", 2),
+            "many": Metric("µs CPU a delivery, 10,000", 2),
+        },
+        reference=BARE,
+        measure=growth,
+        connections=10_000,
+        target="at most 1.25 x at 1,000",
+    ),
     Scene(
         name="batch",
         title=f"{BATCH} events, published in one turn of the loop",
