@@ -54,7 +54,9 @@ from .errors import (
     StoreUnavailable,
 )
 from .event import ServerSentEvent
-from .http.imperative import EventSourceResponse, sse_response
+from .face import SSE, SSE_KEY, get_sse
+from .http.event_source import EventSourceResponse
+from .http.imperative import sse_response
 from .http.requests import last_event_id
 from .http.routes import SSERouteDef, SSERouteTableDef, sse_route
 from .http.stats import RouteStats, Stats
@@ -62,7 +64,7 @@ from .logs.memory import MemoryStore
 from .logs.redis import RedisStore
 from .logs.sqlite import SQLiteStore
 from .logs.store import Store
-from .plugin import SSE, SSE_KEY, get_sse, setup
+from .plugin import setup
 from .publisher import Publisher
 from .streams.channels import Channels
 from .streams.producer import Reconnect

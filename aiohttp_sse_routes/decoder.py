@@ -7,106 +7,29 @@ that completes it. Nothing in a stream is an error but an event over the size li
 Between two calls a decoder holds only bytes: the block that is not yet complete,
 without the lines that mean nothing to it, and the line that is not yet complete.
 
-Here a byte is a character of the same number until its line is complete: the
-interpreter finds, splits and joins short strings several times faster than bytes.
+Until its line is complete a byte is a character of the same number; see `lines`.
 """
 
 from __future__ import annotations
 
 __all__ = ("MAX_RETRY", "DecodedEvent", "Decoder")
 
-from collections.abc import Callable, Iterator
-from itertools import chain
-from json import loads
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Final
 
-import msgspec
-
+from .decoded import DecodedEvent
 from .errors import ConfigurationError, EventTooLarge
+from .lines import BYTES, split, utf8
 
 MAX_RETRY: Final = 2_147_483_647
 """The longest reconnection time, in ms (24.8 days): what the standard lets a server
 send has no end, and browsers' timers overflow past this one and fire at once."""
 
-T = TypeVar("T")
-
-_Kind: TypeAlias = type[T]
-
 _BOM: Final = b"\xef\xbb\xbf"
-_BYTES: Final = "latin-1"
-_PIECE: Final = 1 << 13
 _FEW: Final = 1 << 12
-_SHOWN: Final = 200
 _KEPT: Final = ("data", "event", "id", "json")
 _KEPT_WITH_VALUE: Final = tuple(name + ":" for name in _KEPT)
 _NAMES: Final = frozenset({*_KEPT, "replay", "retry", ""})
-
-
-# Frozen dataclasses take ten times as long to make, most of what a short event costs.
-class DecodedEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One event as a client sees it (HTML standard, 9.2.6).
-
-    Attributes:
-        type: The event's name; ``message`` where the stream gave none.
-        data: Its ``data`` lines, joined by LF.
-        id: The ``id`` that this block itself carried, or None. The empty string is an
-            id too: it erases the last event ID.
-        last_event_id: The last event ID string after this event: where a client that
-            has handled it resumes.
-        json: Whether the block had our mark, the field line ``json``: *data* was
-            encoded as JSON by the server, so ``"123"`` is a string and ``123`` is not.
-        replayed: Whether the server has marked it, by the field ``replay``, as one that
-            was there before this response. It is the same event, and equal, if not.
-    """
-
-    type: str
-    data: str
-    id: str | None
-    last_event_id: str
-    json: bool
-    replayed: bool = False
-
-    # What was replayed is equal to what came live.
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DecodedEvent):
-            return NotImplemented
-        return self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple[str, str, str | None, str, bool]:
-        return self.type, self.data, self.id, self.last_event_id, self.json
-
-    @property
-    def value(self) -> Any:
-        """What was sent: decoded where it has our mark, else the text as it is."""
-        return loads(self.data) if self.json else self.data
-
-    def parse(self, kind: _Kind[T]) -> T:
-        """Return the text as a *kind*, read as JSON, whether it has our mark or not.
-
-        Args:
-            kind: A pydantic model, or what msgspec knows: a dataclass, an attrs class,
-                a Struct, a TypedDict, ``list[int]``.
-
-        Raises:
-            ValueError: it is none; pydantic says so itself.
-        """
-        own: Callable[[str], T] | None = getattr(kind, "model_validate_json", None)
-        if own is not None:
-            return own(self.data)
-        try:
-            return msgspec.json.decode(self.data, type=kind)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"{error}: {self!r}") from error
-
-    def __repr__(self) -> str:
-        data = self.data if self.json else repr(self.data)
-        if len(data) > _SHOWN:
-            data = f"{data[:_SHOWN]}... ({len(self.data)} characters)"
-        own = f" id={self.id}" if self.id is not None else ""
-        return f"<{self.type} {data}{own}>"
 
 
 class Decoder:
@@ -187,7 +110,7 @@ class Decoder:
         if self.error is None:
             if self._head is not None:
                 data = self._without_bom(data)
-            text = data.decode(_BYTES)
+            text = data.decode(BYTES)
             if self._after_cr or "\r" in text:
                 text = self._with_lf(text)
             if "\n" in text:
@@ -270,7 +193,7 @@ class Decoder:
     def _finish(self, text: str, events: list[DecodedEvent]) -> None:
         """Interpret what is pending with *text* behind it, up to a blank line."""
         if self._block or self._line:
-            text = (self._block + self._line).decode(_BYTES) + text
+            text = (self._block + self._line).decode(BYTES) + text
             self._discard()
         self._rest = ""
         self._interpret(text, events)
@@ -280,22 +203,22 @@ class Decoder:
         rest, self._rest = self._rest, ""
         block = self._block
         if "\n" in rest:
-            lines, _, rest = (self._line.decode(_BYTES) + rest).rpartition("\n")
+            lines, _, rest = (self._line.decode(BYTES) + rest).rpartition("\n")
             self._line.clear()
-            for line in _split(lines, str):
+            for line in split(lines, str):
                 if not line:
-                    self._interpret(block.decode(_BYTES), events)
+                    self._interpret(block.decode(BYTES), events)
                     block.clear()
                 elif len(block) + len(line) > self._limit:
                     self._fail(len(block) + len(line))
                     return
                 elif line.startswith(_KEPT_WITH_VALUE) or line in _KEPT:
-                    block += line.encode(_BYTES)
+                    block += line.encode(BYTES)
                     block += b"\n"
                 else:
                     # It takes effect now (retry, comments), or never.
                     self._interpret(line, events)
-        self._line += rest.encode(_BYTES)
+        self._line += rest.encode(BYTES)
         size = len(block) + len(self._line)
         self._room = min(_FEW, max(self._limit - size, 0))
         if self._line and size > self._limit:
@@ -319,7 +242,7 @@ class Decoder:
         id_: str | None = None
         json = False
         past = self._past
-        for line in _split(text, _decoded):
+        for line in split(text, utf8):
             # The usual form first: a name, a colon and one space.
             name, _, value = line.partition(": ")
             if name not in _NAMES:
@@ -372,30 +295,3 @@ def _number(value: str) -> int | None:
         return None
     # int() refuses more than 4,300 digits, and takes long over fewer.
     return int(value.lstrip("0")[:11] or "0")
-
-
-def _split(text: str, made: Callable[[str], str]) -> Iterator[str]:
-    """Yield the lines of what is *made* of *text*, a piece at a time.
-
-    The list of all lines can be ten times as large as they are.
-    """
-    if len(text) <= _PIECE:
-        return iter(made(text).split("\n"))
-    return chain.from_iterable(made(piece).split("\n") for piece in _pieces(text))
-
-
-def _pieces(text: str) -> Iterator[str]:
-    start = 0
-    while (end := text.find("\n", start + _PIECE)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
-
-
-def _decoded(lines: str) -> str:
-    # 9.2.6: streams are UTF-8 whatever they say, and malformed bytes become U+FFFD.
-    # Whole lines decode as the stream would, since no LF is ever part of a sequence,
-    # however malformed; and many together much faster than each alone.
-    if lines.isascii():
-        return lines
-    return lines.encode(_BYTES).decode("utf-8", "replace")

@@ -24,8 +24,8 @@ except ModuleNotFoundError as exc:
         name=exc.name,
     ) from exc
 
+from .face import SSE
 from .http.stats import RouteStats
-from .plugin import SSE
 
 _Count = Callable[[RouteStats], int]
 _Counts = Callable[[RouteStats], Mapping[str, object]]

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 __all__ = ("Publisher",)
 
-import inspect
 import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from .checks import check_count, check_dumps
 from .errors import ConfigurationError, StoreError
 from .logs.store import Store
 from .serialize import Dumps
-from .settings import check_callable, check_count
 from .streams.publishing import Outlet
 
 
@@ -53,12 +52,7 @@ class Publisher:
     ) -> None:
         _check_store(store)
         check_count("Publisher: max_event_bytes", max_event_bytes, least=1)
-        check_callable("Publisher: dumps", dumps, what="the value")
-        if inspect.iscoroutinefunction(dumps):
-            raise ConfigurationError(
-                f"Publisher: dumps={dumps!r} is a coroutine function: events are "
-                "encoded at once, make it a plain function"
-            )
+        check_dumps("Publisher: dumps", dumps)
         self._store = store
         self._outlet = Outlet(store, dumps, max_event_bytes)
         self._open = False

@@ -14,21 +14,15 @@ __all__ = (
     "RouteOptions",
     "RouteSettings",
     "UnknownOption",
-    "check_callable",
-    "check_count",
-    "check_seconds",
-    "function_of",
 )
 
-import functools
-import inspect
 import keyword
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypedDict
 
+from .checks import check_bool, check_callable, check_count, check_seconds
 from .errors import ConfigurationError
 from .naming import is_type
 
@@ -176,74 +170,12 @@ DEFAULTABLE: Final = frozenset(RouteDefaults.__annotations__)
 """The options that ``setup`` takes as defaults."""
 
 
-def check_count(where: str, value: Any, *, least: int = 0) -> None:
-    """Check that *value* is an int of at least *least*."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(
-            f"{where}={value!r} must be an int of at least {least}"
-        )
-
-
-def check_seconds(where: str, value: Any, *, positive: bool = False) -> None:
-    """Check that *value* is a number of seconds."""
-    if (
-        not isinstance(value, (int, float))
-        or isinstance(value, bool)
-        or not 0 <= value < math.inf
-        or (positive and value == 0)
-    ):
-        least = "above 0" if positive else "at least 0"
-        raise ConfigurationError(
-            f"{where}={value!r} must be a number of seconds, {least}"
-        )
-
-
-def check_callable(where: str, value: Any, what: str = "the request") -> None:
-    """Check that *value* is None, or a callable that takes one argument, *what*."""
-    if value is None:
-        return
-    if not callable(value):
-        raise ConfigurationError(f"{where}={value!r} must be a callable")
-    function = function_of(value)
-    name = getattr(value, "__qualname__", None) or repr(value)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(
-            f"{where}={name} is a generator, whose body would never run: write return "
-            "or raise in place of yield"
-        )
-    try:
-        inspect.signature(value).bind(None)
-    except TypeError:
-        raise ConfigurationError(
-            f"{where}={name} must take one argument, {what}"
-        ) from None
-    except ValueError:  # no signature to be had: a C function
-        pass
-
-
-def function_of(value: Any) -> Any:
-    """Return the function that runs when *value* is called; None if there is none.
-
-    That is a partial's, and an object's ``__call__``.
-    """
-    while isinstance(value, functools.partial):
-        value = value.func
-    if inspect.isroutine(value) or inspect.isclass(value):
-        return value
-    return getattr(value, "__call__", None)  # noqa: B004 -- the function is asked for
-
-
 def _check_together(settings: RouteSettings, where: str) -> None:
     if settings.shared and settings.history > settings.replay:
         raise ConfigurationError(
             f"{where}: history={settings.history} is more than the log holds: raise "
             f"replay={settings.replay} to it"
         )
-
-
-def _bool(where: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{where}={value!r} must be True or False")
 
 
 def _optional_bool(where: str, value: Any) -> None:
@@ -337,7 +269,7 @@ def _name(where: str, value: Any) -> None:
 _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "name": _name,
     "methods": _methods,
-    "shared": _bool,
+    "shared": check_bool,
     "events": _events,
     "guard": check_callable,
     "recheck": _optional_seconds,
@@ -352,7 +284,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "open_timeout": check_seconds,
     "on_slow": _on_slow,
     "share": _optional_bool,
-    "client": _bool,
-    "control_events": _bool,
+    "client": check_bool,
+    "control_events": check_bool,
     "max_connections": _optional_count,
 }

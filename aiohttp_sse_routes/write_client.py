@@ -22,8 +22,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from .errors import SSERoutesError
+from .http.mounted import find_routes
 from .http.pages import PAGES_KEY
-from .http.routes import find_routes
 
 # What is imported is known when it is: a bundler could not follow, and would break it.
 _IMPORT: Final = "import("

@@ -215,7 +215,7 @@ async def test_what_was_written_is_counted() -> None:
             sink.paused()
         if rng.random() < 0.5:
             await asyncio.sleep(0)
-        broker.flush()
+        broker.settle()
         assert [s.nbytes for s in sinks] == [s.total for s in sinks], f"{SEED=}"
 
 
@@ -228,7 +228,7 @@ async def test_who_leaves_leaves_nothing() -> None:
     broker.leave(one)
     broker.leave(two)
     broker.leave(two)
-    assert not broker._topics
+    assert not broker._live._topics
     assert not list(broker.readers)
     await turn()
     assert ["1"] == one.data == two.data
@@ -676,7 +676,7 @@ async def _at_random(
         if visitor.sink.blocked:
             visitor.sink.resumed()
     await until(lambda: all(v.sink.standing is Standing.LIVE for v in visitors))
-    broker.flush()
+    broker.settle()
     await until(lambda: all(broker.place_of(v.sink) == broker.head for v in visitors))
     by_seq = {event.seq: event for event in log}
     for visitor in visitors:

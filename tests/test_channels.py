@@ -1108,4 +1108,4 @@ async def test_many_followers_get_everything(serve: Serve) -> None:
         assert not response.named("sse-gap")
         client.close()
     await until(lambda: not served.sse.connections)
-    assert not broker_of(served)._topics
+    assert not broker_of(served)._live._topics

@@ -34,10 +34,11 @@ from aiohttp_sse_routes.decoder import DecodedEvent
 from aiohttp_sse_routes.demo import machine
 from aiohttp_sse_routes.demo.app import PAGE, POLICY, create_app, default_tree
 from aiohttp_sse_routes.demo.chat import Pace
+from aiohttp_sse_routes.demo.hashing import index
 from aiohttp_sse_routes.demo.serve import default_data
 from aiohttp_sse_routes.demo.tail import Line, Notice, Tail
 from aiohttp_sse_routes.demo.threads import in_thread
-from aiohttp_sse_routes.demo.tree import Progress, Scan, Summary, Tree, index
+from aiohttp_sse_routes.demo.tree import Progress, Scan, Summary, Tree
 from aiohttp_sse_routes.testing import EventStream
 
 from .helpers import RawClient, Served

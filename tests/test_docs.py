@@ -18,8 +18,8 @@ import pytest
 import aiohttp_sse_routes
 from aiohttp_sse_routes import SSE_KEY, client, setup, testing
 from aiohttp_sse_routes.http.client_files import ClientRoute, render
+from aiohttp_sse_routes.http.forms import MEANINGLESS
 from aiohttp_sse_routes.http.link import CloseReason
-from aiohttp_sse_routes.http.routes import _MEANINGLESS
 from aiohttp_sse_routes.http.script import EndReason
 from aiohttp_sse_routes.settings import DEFAULTABLE, RouteSettings
 from aiohttp_sse_routes.streams.reader import GapReason
@@ -164,11 +164,11 @@ def test_every_route_option_is_in_the_reference() -> None:
         if option != "shared":
             everywhere = "all" in forms
             assert forms <= {"private", "shared", "channels", "all"}, option
-            private = option not in _MEANINGLESS["generator"]
-            shared = option not in (*_MEANINGLESS["shared"], "methods")
+            private = option not in MEANINGLESS["generator"]
+            shared = option not in (*MEANINGLESS["shared"], "methods")
             assert private == (everywhere or "private" in forms), option
             assert shared == (everywhere or "shared" in forms), option
-            if option in _MEANINGLESS["coroutine"]:
+            if option in MEANINGLESS["coroutine"]:
                 assert not forms & {"all", "channels"}, option
         assert meaning.endswith((".", ".)")), option
 

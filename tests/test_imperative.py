@@ -20,9 +20,13 @@ import trustme
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.abc import AbstractAccessLogger
 
-from aiohttp_sse_routes import SSERouteTableDef, setup
+from aiohttp_sse_routes import (
+    EventSourceResponse,
+    SSERouteTableDef,
+    setup,
+    sse_response,
+)
 from aiohttp_sse_routes.http.hub import HUB_KEY
-from aiohttp_sse_routes.http.imperative import EventSourceResponse, sse_response
 from aiohttp_sse_routes.testing import SettableClock
 
 from .helpers import RawClient, Served, until
@@ -1160,6 +1164,29 @@ async def test_a_shutdown_leaves_a_handler_its_grace(serve: Serve) -> None:
         async with asyncio.timeout(4):
             await served.runner.cleanup()
     assert ["done"] == seen
+
+
+async def test_a_shutdown_leaves_a_handler_that_has_answered(serve: Serve) -> None:
+    """One that has ended its stream itself may take longer than the grace."""
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async with sse_response(request) as resp:
+            await resp.send("a")
+            await resp.wait()
+            await resp.write_eof()
+            seen.append("answered")
+            await asyncio.sleep(0.1)
+            seen.append("done")
+        return resp
+
+    served = await serve(new_app(handler, shutdown_grace=0.01))
+    with closing(await RawClient.connect(served)) as client:
+        await client.get("/")
+        await client.read_until(b"data: a")
+        async with asyncio.timeout(5):
+            await served.runner.cleanup()
+    assert ["answered", "done"] == seen
 
 
 async def test_a_stream_that_comes_during_a_shutdown(serve: Serve, log: Log) -> None:

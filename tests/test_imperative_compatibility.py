@@ -21,8 +21,12 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 from aiohttp.test_utils import make_mocked_request
 
-from aiohttp_sse_routes import SSERouteTableDef, setup
-from aiohttp_sse_routes.http import imperative
+from aiohttp_sse_routes import (
+    EventSourceResponse,
+    SSERouteTableDef,
+    setup,
+    sse_response,
+)
 
 from .helpers import RawClient, Served, until
 
@@ -57,13 +61,8 @@ class Face:
 
 FACES = [
     Face("aiohttp-sse", aiohttp_sse.EventSourceResponse, aiohttp_sse.sse_response),
-    Face("ours", imperative.EventSourceResponse, imperative.sse_response),
-    Face(
-        "ours-set-up",
-        imperative.EventSourceResponse,
-        imperative.sse_response,
-        plugin=True,
-    ),
+    Face("ours", EventSourceResponse, sse_response),
+    Face("ours-set-up", EventSourceResponse, sse_response, plugin=True),
 ]
 
 

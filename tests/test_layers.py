@@ -32,12 +32,24 @@ WEB = frozenset({"aiohttp", "aiohttp_jinja2", "aiohttp_sse", "jinja2"})
 ROWS = (
     Row(
         "words",
-        frozenset({"_requirements", "errors", "naming", "settings", "templates"}),
+        frozenset(
+            {
+                "_requirements",
+                "callables",
+                "checks",
+                "errors",
+                "naming",
+                "settings",
+                "templates",
+            }
+        ),
         WEB,
     ),
     Row(
         "pure",
-        frozenset({"cursor", "decoder", "event", "serialize", "wire"}),
+        frozenset(
+            {"cursor", "decoded", "decoder", "event", "lines", "serialize", "wire"}
+        ),
         WEB | {"asyncio", "socket", "threading", "time"},
     ),
     Row("logs", frozenset({"logs"}), WEB),
@@ -50,8 +62,11 @@ ROWS = (
             {
                 "",
                 "__main__",
+                "arguments",
                 "client",
                 "demo",
+                "face",
+                "life",
                 "metrics",
                 "plugin",
                 "publisher",

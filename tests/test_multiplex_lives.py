@@ -283,34 +283,23 @@ async def test_streams_end_one_by_one(serve: Serve, clock: SettableClock) -> Non
     table = SSERouteTableDef()
     go = asyncio.Event()
 
-    async def endless() -> AsyncIterator[Any]:
+    async def endless(request: web.Request) -> AsyncIterator[Any]:
         yield "first"
         await asyncio.Event().wait()
-
-    @table.sse_route("/dismissed", resume=0, owner=lambda request: "ann")
-    async def dismissed(request: web.Request) -> AsyncIterator[Any]:
-        async for item in endless():
-            yield item
-
-    @table.sse_route("/aged", lifetime=100)
-    async def aged(request: web.Request) -> AsyncIterator[Any]:
-        async for item in endless():
-            yield item
-
-    @table.sse_route("/checked", recheck=200, guard=lambda request: allowed)
-    async def checked(request: web.Request) -> AsyncIterator[Any]:
-        async for item in endless():
-            yield item
 
     @table.sse_route("/finished")
     async def finished(request: web.Request) -> AsyncIterator[Any]:
         yield "first"
         await go.wait()
 
-    @table.sse_route("/stays", resume=0)
-    async def stays(request: web.Request) -> AsyncIterator[Any]:
-        async for item in endless():
-            yield item
+    options: dict[str, Any] = {
+        "dismissed": {"resume": 0, "owner": lambda request: "ann"},
+        "aged": {"lifetime": 100},
+        "checked": {"recheck": 200, "guard": lambda request: allowed},
+        "stays": {"resume": 0},
+    }
+    for name, own in options.items():
+        table.sse_route(f"/{name}", name=name, **own)(endless)
 
     served = await serve(app_of(table, clock=clock))
     names = ("dismissed", "aged", "checked", "finished", "stays")

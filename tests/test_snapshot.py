@@ -342,7 +342,7 @@ async def test_a_large_snapshot_waits_for_its_client(serve: Serve) -> None:
     assert connection.transport.get_write_buffer_size() < 65_536 + 2 * size
     await served.sse.publish("a", "behind it")
     await client.read_until(b"sse-hello")
-    assert not hub_of(served).broker._topics
+    assert not hub_of(served).broker._live._topics
     client.close()
     await until(lambda: state.closed == 1, timeout=PROMPTLY)
     stream = await opened(served)

@@ -30,10 +30,11 @@ from aiohttp import web
 from aiohttp_sse_routes import Channels, SharedRun, SSERouteTableDef
 
 from .chat import ROOM
+from .hashing import index
 from .machine import NoMeter, Sample, samples
 from .tail import Line, Notice, follow
 from .threads import in_thread
-from .tree import Progress, Scan, Summary, Tree, index
+from .tree import Progress, Scan, Summary, Tree
 
 FOLLOWED: Final = web.AppKey("followed", Path)
 """The file that is followed."""

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from ..callables import function_of
 from ..schema.events import events_of
 from ..schema.types import Carried, Schema, Schemas
-from ..settings import RouteSettings, function_of
+from ..settings import RouteSettings
 from .routes import SSERouteDef
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")

@@ -16,9 +16,10 @@ from typing import Any, Final, Literal
 
 from aiohttp import web
 
+from ..callables import function_of
 from ..errors import ConfigurationError
 from ..naming import names_by_type
-from ..settings import Form, RouteSettings, function_of
+from ..settings import Form, RouteSettings
 from ..streams.channels import Channels
 from ..wire import Encoder
 from .hub import Hub

@@ -21,12 +21,13 @@ from aiohttp import hdrs, web
 
 from ..serialize import to_json
 from .client_files import render_file, source_of
+from .event_source import EventSourceResponse
 from .handler import maybe_await
 from .hub import Hub
-from .imperative import EventSourceResponse, sse_response
+from .imperative import sse_response
+from .mounted import Found
 from .observed import observed, routes_of
 from .pages import file_response
-from .routes import Found
 
 Guard = Callable[[web.Request], Any]
 """Called with the request, awaited if need be; raises to refuse, False is 403."""

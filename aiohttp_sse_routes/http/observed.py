@@ -17,7 +17,7 @@ from typing import Any, Final
 from .client_files import own_patterns
 from .connection import Connection
 from .hub import Hub
-from .routes import Found
+from .mounted import Found
 from .stats import stats_of
 
 MOST: Final = 50

@@ -35,8 +35,9 @@ from .client_files import (
 from .described import Mounting
 from .documents import Documents
 from .hub import HUB_KEY, HubSettings
+from .mounted import Found, all_apps
 from .requests import QUERY_NAMES
-from .routes import Found, SSERouteDef, all_apps
+from .routes import SSERouteDef
 from .sharing import sharing_of
 
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 __all__ = (
     "DEFAULT_TABLE",
-    "Found",
-    "Mounted",
     "SSERouteDef",
     "SSERouteTableDef",
-    "all_apps",
     "endpoint_of",
-    "find_routes",
     "sse_route",
 )
 
@@ -23,43 +19,20 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, overload
 
 from aiohttp import hdrs, web
 
+from ..callables import without_partials
 from ..errors import ConfigurationError
-from ..naming import classes_with_two_names
-from ..settings import Form, RouteOptions, RouteSettings, function_of
+from ..settings import Form, RouteOptions, RouteSettings
 from .endpoint import Endpoint
-from .handler import Target, declared, label_of, name_of
+from .forms import check_options, form_of
+from .handler import Target, label_of, name_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _MARK: Final = "__sse_endpoint__"
-
-_OF_A_STORE: Final = "what channels hold is bounded by the store"
-
-# What each form cannot use, with the reason; and what a coroutine function cannot that
-# is annotated to return channels.
-_MEANINGLESS: Final[dict[Form | Literal["channels"], dict[str, str]]] = {
-    "generator": {
-        "history": "a private run has no events from before its client",
-        "on_slow": "a private run is paused by its client, never overtaken",
-        "share": "a private run is one tab's alone",
-    },
-    "coroutine": {
-        "history": "a private run has no events from before its client, and channels "
-        "have theirs by Channels(..., history=...)",
-    },
-    "channels": {
-        "history": "channels have theirs by Channels(..., history=...)",
-        "open_timeout": "a coroutine is waited for as long as it takes",
-        "replay": _OF_A_STORE,
-        "replay_bytes": _OF_A_STORE,
-        "resume": "no run waits for its client, who resumes from the store",
-    },
-    "shared": {"owner": "a shared run belongs to nobody"},
-}
 
 
 class SSERouteDef(web.AbstractRouteDef):
@@ -90,9 +63,8 @@ class SSERouteDef(web.AbstractRouteDef):
         self.handler = handler
         self.given = frozenset(options)
         self.settings = RouteSettings.checked(options, where)
-        self.form: Form = _form_of(handler, self.settings, where)
-        _check_meaning(handler, self.form, self.given, where)
-        _check_form(self.form, self.settings, where)
+        self.form: Form = form_of(handler, self.settings, where)
+        check_options(handler, self.form, self.settings, self.given, where)
 
     @property
     def label(self) -> str:
@@ -102,7 +74,7 @@ class SSERouteDef(web.AbstractRouteDef):
     @property
     def doc(self) -> str:
         """The first line of the handler's docstring."""
-        return (inspect.getdoc(_unbound(self.handler)) or "").partition("\n")[0]
+        return (inspect.getdoc(without_partials(self.handler)) or "").partition("\n")[0]
 
     @property
     def name(self) -> str:
@@ -236,58 +208,6 @@ def endpoint_of(route: web.AbstractRoute) -> tuple[SSERouteDef, Endpoint] | None
     return found
 
 
-class Mounted(NamedTuple):
-    """A route of ours in an application.
-
-    Attributes:
-        route: aiohttp's.
-        definition: What was mounted there.
-        endpoint: What serves it.
-    """
-
-    route: web.AbstractRoute
-    definition: SSERouteDef
-    endpoint: Endpoint
-
-
-Found = Sequence[Mounted]
-"""The routes of ours in an application and below, HEAD left out."""
-
-
-def find_routes(app: web.Application) -> Found:
-    """Return the routes of ours in *app* and in its sub-applications.
-
-    Raises:
-        ConfigurationError: one is mounted twice.
-    """
-    found: list[Mounted] = []
-    seen: dict[SSERouteDef, tuple[Endpoint, str]] = {}
-    for inner in all_apps(app):
-        for resource in inner.router.resources():
-            for route in resource:
-                mark = endpoint_of(route)
-                if mark is None or route.method == hdrs.METH_HEAD:
-                    continue
-                definition, endpoint = mark
-                path = resource.canonical
-                first = seen.setdefault(definition, (endpoint, path))
-                if first[0] is not endpoint:
-                    raise ConfigurationError(
-                        f"{definition!r} is mounted twice, at {first[1]} and {path}: "
-                        "make a table for each, or a route and a name for each"
-                    )
-                found.append(Mounted(route, *mark))
-    return found
-
-
-def all_apps(app: web.Application) -> list[web.Application]:
-    """Return *app* and its sub-applications, the outer ones first."""
-    apps = [app]
-    for sub in app._subapps:  # noqa: SLF001 -- aiohttp has no other way down
-        apps += all_apps(sub)
-    return apps
-
-
 def _check_path(path: Any, where: str) -> None:
     if not isinstance(path, str) or not path.startswith("/"):
         raise ConfigurationError(f"{where}: the path must be a str that begins '/'")
@@ -300,90 +220,6 @@ def _check_path(path: Any, where: str) -> None:
 def _shape(path: str) -> str:
     """Return *path* without its variables' names: what decides which requests match."""
     return re.sub(r"\{[_a-zA-Z]\w*", "{", path)
-
-
-def _unbound(handler: Any) -> Any:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return handler
-
-
-def _form_of(handler: Any, settings: RouteSettings, where: str) -> Form:
-    call = function_of(handler)
-    if inspect.isclass(handler) or call is None:
-        raise ConfigurationError(
-            f"{where}: {handler!r} is not a function; for a method of an object use "
-            "SSERouteDef(path, object.method)"
-        )
-    if inspect.isasyncgenfunction(call):
-        form: Form = "shared" if settings.shared else "generator"
-    elif inspect.iscoroutinefunction(call):
-        if settings.shared:
-            raise ConfigurationError(
-                f"{where}: shared=True needs an async generator function, and this is "
-                "a coroutine function: use yield in it, or leave shared out"
-            )
-        form = "coroutine"
-    elif inspect.isgeneratorfunction(call):
-        raise ConfigurationError(
-            f"{where}: this is a sync generator function, which would block the "
-            "server: write async def"
-        )
-    else:
-        raise ConfigurationError(
-            f"{where}: this is a plain function: write async def with yield, or async "
-            "def that returns Channels or an async iterator"
-        )
-    try:
-        inspect.signature(handler).bind(None)
-    except TypeError:
-        what = "the SharedRun" if form == "shared" else "the request"
-        raise ConfigurationError(
-            f"{where}: it must take one argument, {what}; for a method use "
-            "SSERouteDef(path, object.method)"
-        ) from None
-    except ValueError:  # no signature to be had: a C function
-        pass
-    return form
-
-
-def _check_meaning(
-    handler: Callable[..., Any], form: Form, given: frozenset[str], where: str
-) -> None:
-    says = (declared(handler) if form == "coroutine" else None) or form
-    for option, reason in _MEANINGLESS[says].items():
-        if option in given:
-            raise ConfigurationError(
-                f"{where}: {option}= means nothing here, {reason}: leave it out"
-            )
-
-
-def _check_form(form: Form, settings: RouteSettings, where: str) -> None:
-    if settings.share and "GET" not in settings.methods:
-        raise ConfigurationError(
-            f"{where}: share=True means nothing here, tabs share what is asked for by "
-            "GET: leave it out"
-        )
-    if settings.share and not settings.control_events:
-        raise ConfigurationError(
-            f"{where}: share=True needs control events, by which tabs are told of "
-            "gaps: leave share out, or control_events"
-        )
-    if form != "coroutine" and classes_with_two_names(settings.events or {}):
-        raise ConfigurationError(
-            f"{where}: events: one type has two names, so that the type names no "
-            "event: yield ServerSentEvent(data, event=...) in place of it"
-        )
-    if form == "shared" and settings.on_slow == "conflate":
-        raise ConfigurationError(
-            f"{where}: on_slow='conflate' needs events with a key, which channels have "
-            "and a shared run has not: use 'gap' or 'disconnect'"
-        )
-    if form == "shared" and settings.methods != ("GET",):
-        raise ConfigurationError(
-            f"{where}: a shared run has no request, and is followed by GET only: leave "
-            "methods out"
-        )
 
 
 def _show_options(function: Callable[..., Any]) -> None:

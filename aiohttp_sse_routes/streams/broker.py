@@ -2,8 +2,8 @@
 
 Law: one sequence of numbers for all channels, so that one number is the place of every
 reader that has everything. Between reading the last entry and being registered as live
-nothing is awaited. An entry becomes one frame, which is the same bytes for all who
-follow its channel; a reader that is behind, or overtaken, costs the others nothing.
+nothing is awaited. A reader is live or behind, and who is behind, or overtaken, costs
+the others nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..logs.entry import Entry, Lineage
 from ..logs.store import Store
 from .catching_up import CatchUp
-from .debts import Debts
-from .delivery import Delivery
 from .ending import Ending
-from .feed import BATCH, BURST
-from .following import Following, Topic
+from .following import Following
+from .live import Live
 from .reader import GapReason, Reader, Standing
 from .turns import Turns
 
@@ -33,75 +31,31 @@ class Broker:
         turns: The loop's.
 
     Attributes:
-        delivered: The place of all live readers.
         ended: Whether the application ends, and with it all following.
     """
 
     def __init__(self, store: Store, turns: Turns) -> None:
         self.store = store
-        self.delivered = 0
         self.ended = False
-        self._debts = Debts()
-        self._delivery = Delivery(self._debts, self._miss)
         self._late = CatchUp(self, store)
         self.fetches = self._late.fetches
         self._tail = store.tail
-        self._turns = turns
+        self._live = Live(self._tail, turns, self._fall_behind, self._moved)
         self._loop = asyncio.get_running_loop()
-        self._topics: dict[str, Topic] = {}
         self._readers: dict[Reader, Following] = {}
-        self._last = 0  # the newest entry's number, delivered or not
-        self._turn = -1
-        self._turn_events = 0
-        self._held = False
-        self._held_bytes = 0
-        self._dirty: dict[Topic, None] = {}
         self._lineage: Lineage | None = None
-        self._watchers: dict[str, Callable[[Entry], None]] = {}
         self._known: asyncio.Future[None] = self._loop.create_future()
         self._awaiting: list[tuple[int, asyncio.Future[None]]] = []
 
     # -- what the store tells --------------------------------------------------------
 
     def on_entries(self, entries: Sequence[Entry], blocks: Sequence[bytes]) -> None:
-        """Deliver *entries*: the first of a turn of the loop at once.
-
-        Further ones of the same turn leave together at its end, in one write.
-        """
-        turns, topics = self._turns, self._topics
-        for entry, block in zip(entries, blocks, strict=True):
-            topic = topics.get(entry.channel)
-            if topic is not None:
-                if entry.prev > topic.last:
-                    self._overtaken(topic)
-                topic.last = entry.seq
-                if topic.live:
-                    topic.pending.append((entry.seq, block))
-                    self._dirty[topic] = None
-                    self._held_bytes += len(block)
-            watcher = self._watchers.get(entry.channel)
-            if watcher is not None:
-                # What it does to readers comes behind all that was before the entry.
-                self._last = entry.seq
-                self.flush()
-                watcher(entry)
-        self._last = entries[-1].seq
-        if self._turn != turns.number:
-            self._turn = turns.note()
-            self._turn_events = len(entries)
-            self.flush()
-            return
-        before = self._turn_events
-        self._turn_events += len(entries)
-        if self._held_bytes >= BATCH or before // BURST != self._turn_events // BURST:
-            self.flush()
-        elif not self._held:
-            self._held = True
-            turns.at_end(self.flush)
+        """See `Follower.on_entries`."""
+        self._live.take(entries, blocks)
 
     def on_lineage(self, lineage: Lineage, *, reset: bool) -> None:
         """See `Follower.on_lineage`."""
-        self.flush()
+        self._live.flush()
         before, self._lineage = self._lineage, lineage
         if not self._known.done():
             self._known.set_result(None)
@@ -113,19 +67,17 @@ class Broker:
             self._gap_for_all("reset", before, self._readers, head)
         if reset:
             # Nobody is live now, in whose topics the old log's numbers were.
-            self.delivered = self._last = head
+            self._live.move(head)
 
     def on_missed(self, floors: Mapping[str, int]) -> None:
         """See `Follower.on_missed`."""
-        self.flush()
+        self._live.flush()
         for name in floors:
-            topic = self._topics.get(name)
-            if topic is not None:
-                self._overtaken(topic)
+            self._live.miss(name)
 
     def on_lost(self, channels: Mapping[str, int]) -> None:
         """See `Follower.on_lost`."""
-        self.flush()
+        self._live.flush()
         self._lineage = self.store.lineage
         told = [
             reader
@@ -175,14 +127,6 @@ class Broker:
             if self._unlive(reader, self.delivered):
                 self._late.put(reader)
 
-    def _overtaken(self, topic: Topic) -> None:
-        """Let the readers of *topic*, of which entries are missing, find that out."""
-        for reader in tuple(topic.live):
-            self._unlive(reader, self.delivered)
-            self._late.put(reader)
-        topic.pending.clear()
-        self._dirty.pop(topic, None)
-
     # -- what is asked ---------------------------------------------------------------
 
     @property
@@ -197,9 +141,14 @@ class Broker:
         return self._lineage
 
     @property
+    def delivered(self) -> int:
+        """The place of all live readers."""
+        return self._live.delivered
+
+    @property
     def head(self) -> int:
         """The number of the newest entry that has come."""
-        return self._last
+        return self._live.last
 
     def floors(self, names: Sequence[str]) -> Mapping[str, int]:
         """Return, by channel, the newest number that is not in memory."""
@@ -207,7 +156,7 @@ class Broker:
 
     def newest(self, names: Sequence[str], count: int) -> int:
         """Return the place in memory from which the newest *count* are read."""
-        return self._tail.newest(names, count, self._last)
+        return self._tail.newest(names, count, self._live.last)
 
     def has_after(self, names: Sequence[str], place: int) -> bool:
         """Return whether one of *names* has an entry after *place*, here or gone."""
@@ -225,7 +174,7 @@ class Broker:
     @property
     def burst(self) -> int:
         """How many entries the present turn of the loop has had."""
-        return self._turn_events if self._turn == self._turns.number else 0
+        return self._live.burst
 
     def cursor(self, place: int) -> str:
         """Return the id of the place *place*."""
@@ -233,11 +182,11 @@ class Broker:
 
     def watch(self, channel: str, tell: Callable[[Entry], None]) -> None:
         """Call *tell* with each entry of *channel* that comes."""
-        self._watchers[channel] = tell
+        self._live.watch(channel, tell)
 
     def unwatch(self, channel: str) -> None:
         """Take `watch` back."""
-        self._watchers.pop(channel, None)
+        self._live.unwatch(channel)
 
     async def known(self) -> None:
         """Return when the log was reached for the first time, or the end has come."""
@@ -304,68 +253,35 @@ class Broker:
         """See `Source.place_of`."""
         if reader.standing is not Standing.LIVE:
             return reader.place
-        debt = self._debts.of(reader)
-        return self.delivered if debt is None else debt.place
+        return self._live.place_of(reader)
 
-    # -- delivery to those who have everything ---------------------------------------
+    # -- between live and behind -----------------------------------------------------
 
     def settle(self) -> None:
         """See `LiveKeeper.settle`."""
-        if self.delivered < self._last:
-            self.flush()
+        if self._live.delivered < self._live.last:
+            self._live.flush()
 
-    def flush(self) -> None:
-        """Deliver what waits for the end of the turn."""
-        self._held = False
-        self._held_bytes = 0
-        before, self.delivered = self.delivered, self._last
-        dirty = self._dirty
-        if dirty:
-            self._dirty = {}
-            self._delivery.write(tuple(dirty), before)
-        self._late.go_on()
-        if self._awaiting:
-            for place, future in self._awaiting:
-                if place <= self.delivered and not future.done():
-                    future.set_result(None)
+    def go_live(self, reader: Reader, following: Following) -> None:
+        """See `LiveKeeper.go_live`."""
+        self._live.add(reader, following)
 
     def _unlive(self, reader: Reader, place: int) -> bool:
         """Give *reader* a place of its own, if it had none."""
         if reader.standing is not Standing.LIVE:
             return False
-        following = self._readers[reader]
-        debt = self._debts.forgive(reader)
-        if debt is not None:
-            place = debt.place
-            reader.sent -= debt.size  # counted, and not written to it
-            reader.events -= debt.events
-        reader.sent += following.written - reader.joined_live_at
-        for name, topic in zip(following.names, following.topics, strict=True):
-            reader.events += topic.events
-            del topic.live[reader]
-            if not topic.live:
-                self._dirty.pop(topic, None)
-                self._topics.pop(name, None)
-        following.topics = ()
-        reader.standing = Standing.BEHIND
-        reader.place = place
+        self._live.remove(reader, self._readers[reader], place)
         return True
 
-    def _miss(self, reader: Reader) -> None:
-        """Put *reader* behind: more has come for it than it was reached with."""
+    def _fall_behind(self, reader: Reader) -> None:
+        """Put *reader* behind: it cannot be given what comes with the others."""
         if self._unlive(reader, self.delivered):
             self._late.put(reader)
 
-    def go_live(self, reader: Reader, following: Following) -> None:
-        """See `LiveKeeper.go_live`."""
-        topics = []
-        for name in following.names:
-            topic = self._topics.get(name)
-            if topic is None:
-                topic = self._topics[name] = Topic(self._tail.last(name))
-            topic.live[reader] = reader.send
-            reader.events -= topic.events
-            topics.append(topic)
-        following.topics = topics
-        reader.joined_live_at = following.written
-        reader.standing = Standing.LIVE
+    def _moved(self) -> None:
+        """Let those go on who wait for what has been delivered now."""
+        self._late.go_on()
+        if self._awaiting:
+            for place, future in self._awaiting:
+                if place <= self.delivered and not future.done():
+                    future.set_result(None)

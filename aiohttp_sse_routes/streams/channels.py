@@ -11,8 +11,8 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from ..callables import function_of
 from ..logs.entry import check_channel
-from ..settings import function_of
 
 _MOST_NAMES = 256
 

@@ -44,13 +44,11 @@ class Topic:
 
 
 class Keeper(Protocol):
-    """Who keeps the readers of all channels.
+    """Who keeps the readers of all channels."""
 
-    Attributes:
-        delivered: The place of all live readers.
-    """
-
-    delivered: int
+    @property
+    def delivered(self) -> int:
+        """The place of all live readers."""
 
     def cursor(self, place: int) -> str:
         """See `Source.cursor`."""
