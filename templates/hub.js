@@ -14,12 +14,15 @@
  * @property {string} lastEventId
  * @property {boolean} isAsked
  * @property {boolean} isSettled It has a place to go on from.
- * @property {boolean} isOver The server has ended it.
+ * @property {boolean} isOver The server has ended it, or is about to.
  * @property {Sink} sink
  * @property {() => void} giveUp Told that there is no such endpoint.
+ * @property {(error: SseError) => void} turnAway Told that the server would have it by
+ *   itself: what its URL leads to is none of the routes that may share.
  *
  * @typedef {object} Member A stream of a tab, as its worker knows it.
  * @property {string} cursor The last place that it was told.
+ * @property {boolean} isIn Whether the server has let it in.
  * @property {(what: string, value?: any) => void} post
  * @property {any} lane What it gets until it is where the others are.
  * @property {number} greetedAt
@@ -29,6 +32,9 @@
 
 // What the server takes in one request.
 const MOST = 32;
+
+// It may be asked for on another connection (RFC 9110, 15.5.20).
+const MISDIRECTED = 421;
 
 /** Whether this is the place of who has a part of a snapshot only. @param {string} id */
 const isUnready = (id) => id.startsWith("sse1.s.");
@@ -126,14 +132,16 @@ function createLine(endpoint, wake, giveUp) {
       subs.delete(sub.key);
       current = undefined;
       const { status, retryAfter, body = "" } = JSON.parse(data ?? "{}");
+      const error = refusal(status, "", `${retryAfter}`, body);
       if (type === "sse-eof") sub.sink("end", null);
       else if (status === 204) sub.sink("final");
-      else sub.sink("end", refusal(status, "", `${retryAfter}`, body));
+      else if (status === MISDIRECTED) sub.turnAway(error);
+      else sub.sink("end", error);
       return;
     }
     if (id !== null) sub.lastEventId = id;
     sub.isSettled = !isUnready(sub.lastEventId);
-    sub.isOver = type === "sse-end";
+    sub.isOver = /^sse-(end|busy)$/.test(type);
     sub.sink("block", block);
   }
 
@@ -178,8 +186,10 @@ function createLine(endpoint, wake, giveUp) {
  * @param {string} root Where the application is: the server may not know.
  * @param {string} endpoint
  * @param {() => void} wake
+ * @param {boolean} [isForTabs] Then a stream that is turned away is an error: each tab is to
+ *   ask for it by itself.
  */
-function createMux(root, endpoint, wake) {
+function createMux(root, endpoint, wake, isForTabs) {
   /** @type {ReturnType<typeof createLine>[]} */
   const lines = [];
   let count = 0;
@@ -196,6 +206,7 @@ function createMux(root, endpoint, wake) {
   return () => {
     /** @type {Transport | null} */
     let own = null;
+    let isAlone = false;
     let leave = () => {};
     return {
       get via() {
@@ -215,9 +226,14 @@ function createMux(root, endpoint, wake) {
             own = createFetchTransport();
             own.open({ ...attempt, lastEventId: sub.lastEventId }, sink);
           },
+          turnAway(error) {
+            if (isForTabs) return sink("end", error);
+            isAlone = true;
+            sub.giveUp();
+          },
         };
         own = null;
-        if (isRefused) return sub.giveUp();
+        if (isRefused || isAlone) return sub.giveUp();
         const line = lineWithRoom();
         leave = () => line.remove(sub);
         line.add(sub);
@@ -256,6 +272,7 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
   let size = 0;
   let heardAt = 0;
   let isGreeted = false;
+  let isForeign = false;
 
   /** @param {() => Transport} connection @param {string} at @param {(block: Block) => void} tap */
   const follow = (connection, at, tap) =>
@@ -275,6 +292,7 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
   function tell({ state, attempt, retryInMs, error }, members) {
     for (const { post } of members) {
       if (state !== "closed") post("state", { state, attempt, retryInMs, error: plain(error) });
+      else if (isForeign || error?.status === MISDIRECTED) post("alone");
       else if (error) post("end", plain(error));
       else post("final");
     }
@@ -305,8 +323,8 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
 
   /** Whether `member` is where the source has been, so that the rest can be told. @param {Member} member */
   function catchUp(member) {
-    const { cursor } = member;
-    if (!cursor || isUnready(cursor)) return false;
+    const { cursor, isIn } = member;
+    if (!isIn || !cursor || isUnready(cursor)) return false;
     const at = ring.map(({ id }) => id).lastIndexOf(cursor);
     if (at < 0 && cursor !== floor) return false;
     join(member, ring.slice(at + 1));
@@ -318,6 +336,11 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
     const { lane } = member;
     // Later, for it may be its own block that is being told.
     if (lane) setTimeout(() => lane.close(), 0);
+    if (lane?.info.state !== "open") {
+      // It has no hello to open at.
+      const data = JSON.stringify({ heartbeat: heartbeatMs / 1000, resumed: "continued" });
+      member.post("block", { type: "sse-hello", data, id: null });
+    }
     member.lane = null;
     lanes.delete(member);
     live.add(member);
@@ -328,7 +351,11 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
 
   const stream = follow(main, lastEventId, (block) => {
     if (block.type === "sse-busy") return;
-    heardAt = Date.now();
+    // Without a hello it is none of ours, and nobody knows whom it is for.
+    isForeign = !isGreeted && !block.type.startsWith("sse-");
+    if (isForeign) return stream.close();
+    // A place that moves without an event is nothing by which the two differ.
+    if (block.type !== "sse-cursor") heardAt = Date.now();
     isGreeted = true;
     keep(block);
     for (const member of live) hand(member, block);
@@ -341,22 +368,38 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
     if (info.state !== "open") tell(info, live);
     if (info.state !== "closed") return;
     // They come again, and the first of them begins a new source.
-    for (const { post, lane } of lanes) {
-      lane.close();
-      post("end", null);
+    for (const member of lanes) {
+      endLane(member);
+      member.post("end", null);
     }
     onEnd();
   });
+
+  /** Without a word to `member`, who has not come to an end. @param {Member} member */
+  function endLane(member) {
+    const { lane } = member;
+    member.lane = null;
+    lanes.delete(member);
+    lane?.close();
+  }
 
   /** @param {Member} member */
   function openLane(member) {
     lanes.add(member);
     const lane = follow(side, member.cursor, (block) => {
-      if (member.lane !== lane || block.type === "sse-busy") return;
-      member.heardAt = Date.now();
-      if (block.type === "sse-hello") member.greetedAt = member.heardAt;
+      const { type } = block;
+      if (member.lane !== lane || type === "sse-busy") return;
+      if (!member.greetedAt && !type.startsWith("sse-")) {
+        member.post("alone");
+        return remove(member);
+      }
+      if (type !== "sse-cursor") member.heardAt = Date.now();
+      if (type === "sse-hello") {
+        member.isIn = true;
+        member.greetedAt = member.heardAt;
+      }
       hand(member, block);
-      catchUp(member);
+      if (stream.info.state === "open") catchUp(member);
     });
     member.lane = lane;
     lane.onComment((/** @type {string} */ text) => member.post("comment", text));
@@ -384,6 +427,14 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
     else setTimeout(settle, 500, member);
   }
 
+  /** @param {Member} member */
+  function remove(member) {
+    endLane(member);
+    live.delete(member);
+    // At once: with the last page that goes to the back-forward cache the worker is frozen.
+    if (!live.size && !lanes.size) stream.close();
+  }
+
   return {
     /** @param {Member} member */
     add(member) {
@@ -391,22 +442,10 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
       // Who comes does not wait, but for what the server has asked for.
       if (stream.info.state === "waiting") wake();
       if (!isGreeted && member.cursor === lastEventId) live.add(member);
-      else if (catchUp(member)) {
-        // It has no hello to open at.
-        const data = JSON.stringify({ heartbeat: heartbeatMs / 1000, resumed: "continued" });
-        member.post("block", { type: "sse-hello", data, id: null });
-      } else return openLane(member);
+      else if (!catchUp(member)) return openLane(member);
       if (stream.info.state !== "open") tell(stream.info, [member]);
     },
-    /** @param {Member} member */
-    remove(member) {
-      member.lane?.close();
-      member.lane = null;
-      live.delete(member);
-      lanes.delete(member);
-      // At once: with the last page that goes to the back-forward cache the worker is frozen.
-      if (!live.size && !lanes.size) stream.close();
-    },
+    remove,
   };
 }
 
@@ -426,7 +465,7 @@ function serveTabs(build) {
     const tab = tabs.get(port);
     if (tab) tab.heardAt = Date.now();
     if (type === "hello") {
-      const make = () => createMux(root, endpoint, wake);
+      const make = () => createMux(root, endpoint, wake, true);
       connections ??= { main: make(), side: make() };
       tabs.set(port, { heardAt: Date.now(), members: new Map() });
       port.postMessage({ type, build });
@@ -438,15 +477,24 @@ function serveTabs(build) {
       const [member, source] = tab.members.get(key) ?? [];
       source?.remove(member);
       tab.members.delete(key);
+    } else if (type === "bye") {
+      forget(port);
     }
+  }
+
+  /** @param {MessagePort} port */
+  function forget(port) {
+    for (const [member, source] of tabs.get(port)?.members.values() ?? []) source.remove(member);
+    tabs.delete(port);
   }
 
   /**
    * @param {MessagePort} port
    * @param {Map<number, [Member, any]>} members
-   * @param {{key: number, url: string, heartbeatMs: number, cursor: string}} stream
+   * @param {{key: number, url: string, heartbeatMs: number, cursor: string,
+   *   isIn: boolean}} stream
    */
-  function join(port, members, { key, url, heartbeatMs, cursor }) {
+  function join(port, members, { key, url, heartbeatMs, cursor, isIn }) {
     let source = sources.get(url);
     if (!source) {
       const onEnd = () => sources.delete(url);
@@ -456,6 +504,7 @@ function serveTabs(build) {
     /** @type {Member} */
     const member = {
       cursor,
+      isIn,
       post: (what, value) => port.postMessage({ key, what, value }),
       lane: null,
       greetedAt: 0,
@@ -473,9 +522,7 @@ function serveTabs(build) {
     lookedAt = now;
     for (const [port, tab] of tabs) {
       if (isLate) tab.heardAt = now;
-      if (now < tab.heardAt + 200000) continue;
-      for (const [member, source] of tab.members.values()) source.remove(member);
-      tabs.delete(port);
+      if (now >= tab.heardAt + 200000) forget(port);
     }
   }, 30000);
 
@@ -499,7 +546,7 @@ let policy;
  */
 function createLink({ root, endpoint, build }, script, name, mux) {
   /** @type {Map<number, {url: string, heartbeatMs: number, cursor: string, sink: Sink,
-   *   isJoined: boolean}>} */
+   *   isJoined: boolean, isIn: boolean, part: () => void}>} */
   const members = new Map();
   /** @type {MessagePort | null} */
   let port = null;
@@ -521,8 +568,7 @@ function createLink({ root, endpoint, build }, script, name, mux) {
 
   function start() {
     isUp = false;
-    clearTimeout(patience);
-    port?.close();
+    hangUp();
     addEventListener("securitypolicyviolation", hush, true);
     setTimeout(() => removeEventListener("securitypolicyviolation", hush, true), 3000);
     try {
@@ -542,6 +588,14 @@ function createLink({ root, endpoint, build }, script, name, mux) {
     }
   }
 
+  // Perhaps it was only late: it would keep our streams open for nobody.
+  function hangUp() {
+    clearTimeout(patience);
+    port?.postMessage({ type: "bye" });
+    port?.close();
+    port = null;
+  }
+
   /** A page that is busy when it should look has its answer, perhaps. @param {number} ms */
   function wait(ms) {
     const due = Date.now() + ms;
@@ -550,10 +604,8 @@ function createLink({ root, endpoint, build }, script, name, mux) {
 
   // Without a worker: there is none for as long as this page lives.
   function fall() {
-    clearTimeout(patience);
     clearInterval(looking);
-    port?.close();
-    port = null;
+    hangUp();
     isDown = true;
     const left = [...members.values()];
     members.clear();
@@ -564,8 +616,8 @@ function createLink({ root, endpoint, build }, script, name, mux) {
   function join() {
     const streams = [];
     for (const [key, member] of members) {
-      const { url, heartbeatMs, cursor, isJoined } = member;
-      if (isUp && !isJoined) streams.push({ key, url, heartbeatMs, cursor });
+      const { url, heartbeatMs, cursor, isJoined, isIn } = member;
+      if (isUp && !isJoined) streams.push({ key, url, heartbeatMs, cursor, isIn });
       member.isJoined = isUp;
     }
     if (streams.length) port?.postMessage({ type: "join", streams });
@@ -587,7 +639,11 @@ function createLink({ root, endpoint, build }, script, name, mux) {
     } else {
       const member = members.get(key);
       if (!member) return;
-      if (what === "block" && value.id !== null) member.cursor = value.id;
+      if (what === "alone") return member.part();
+      if (what === "block") {
+        member.isIn = true;
+        member.cursor = value.id ?? member.cursor;
+      }
       member.sink(what, value);
     }
   }
@@ -609,29 +665,36 @@ function createLink({ root, endpoint, build }, script, name, mux) {
     /** @type {Transport | null} */
     let other = null;
     let key = 0;
+    // A place may be from anywhere, such as the page's own text: the server is to be asked.
+    let isIn = false;
     return {
       get via() {
         return other ? other.via : "worker";
       },
       open(attempt, sink) {
-        if (isDown) {
-          other ??= mux();
-          return other.open(attempt, sink);
-        }
+        if (isDown) other ??= mux();
+        if (other) return other.open(attempt, sink);
         key = ++count;
         if (!members.size) {
           lookedAt = Date.now();
           looking = setInterval(look, 2000);
         }
         const { url, lastEventId: cursor } = attempt;
-        members.set(key, { url, heartbeatMs, cursor, sink, isJoined: false });
+        // For as long as it lives: what is not for all tabs asks for itself.
+        const part = () => {
+          other = createFetchTransport();
+          sink("move");
+        };
+        members.set(key, { url, heartbeatMs, cursor, sink, isJoined: false, isIn, part });
         setTimeout(join, 0);
       },
       close() {
         other?.close();
-        const isJoined = members.get(key)?.isJoined;
-        if (!members.delete(key)) return;
-        if (isJoined) port?.postMessage({ type: "leave", key });
+        const member = members.get(key);
+        if (!member) return;
+        members.delete(key);
+        isIn = member.isIn;
+        if (member.isJoined) port?.postMessage({ type: "leave", key });
         // Nobody speaks with a page that lies in the back-forward cache: it would be evicted.
         if (!members.size) clearInterval(looking);
       },

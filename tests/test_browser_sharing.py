@@ -15,7 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from aiohttp_sse_routes import Channels, SSERouteTableDef, get_sse
+from aiohttp_sse_routes import Channels, SSERouteTableDef, get_sse, sse_response
 
 from .browser.driver import Tab
 from .browser.fixtures import quiet
@@ -250,7 +250,10 @@ async def test_a_quiet_stream(place: Place, tab: Tab) -> None:
 
 
 async def test_a_new_tab_is_asked_for_what_it_may(place: Place, tab: Tab) -> None:
-    """A stream that tabs share is given to nobody whom the server does not let in."""
+    """A stream that tabs share is given to nobody whom the server does not let in.
+
+    Not to one either who says that it has come to a place where the others have been.
+    """
     source = Source()
     table = SSERouteTableDef()
 
@@ -273,6 +276,14 @@ async def test_a_new_tab_is_asked_for_what_it_may(place: Place, tab: Tab) -> Non
     assert await other.evaluate("seen[0].stream.info.error instanceof Error")
     source.release(3)
     await complete(tab, 3)
+    assert [] == await other.evaluate("seen[0].data")
+    last = await tab.evaluate("seen[0].stream.lastEventId")
+    options = f"{{session: '', lastEventId: '{last}'}}"
+    await other.run(f"window.seen = [watch(sse.secret({{}}, {options}))]")
+    assert "fatal" == await other.evaluate("seen[0].stream.closed")
+    assert 403 == await other.evaluate("seen[0].stream.info.error.status")
+    source.release(1)
+    await complete(tab, 4)
     assert [] == await other.evaluate("seen[0].data")
 
 
@@ -478,6 +489,108 @@ async def test_what_is_opened_by_its_url(
     vias = await tab.evaluate("more.map(({info}) => info.via)")
     assert ["worker", "worker", "mux", "direct", "direct"] == vias
     assert "fatal" == await tab.evaluate("more[4].closed")
+
+
+@pytest.mark.parametrize(
+    ("page", "via"), [(CLASSIC, "worker"), (STRICT, "mux")], ids=["worker", "tab"]
+)
+async def test_a_handler_of_another(
+    place: Place, tab: Tab, source: Source, page: str, via: str
+) -> None:
+    """What a route's path fits, and another handler has, comes as it does by itself.
+
+    The streams beside it do not notice, and each tab asks for it anew: nobody knows
+    whom such an answer is for.
+    """
+    served: list[str] = []
+
+    async def special(request: web.Request) -> web.StreamResponse:
+        async with sse_response(request) as stream:
+            served.append(request.headers.get("Last-Event-ID", ""))
+            count = len(served)
+            await stream.send(f"for client {count}", id=str(count))
+            await stream.wait()
+        return stream
+
+    app = web.Application()
+    app.router.add_get("/many/special", special)
+    tabs = [tab, await tab.browser.open(beside=tab)]
+    await place.serve(app_for_pages(table_of(source), app=app))
+    for number, one in enumerate(tabs, start=1):
+        await follow(one, place, page=page)
+        await one.run("window.special = watch(sse.open('/many/special'))")
+        await one.until("special.data.length")
+        assert [f"for client {number}"] == await one.evaluate("special.data")
+        info = "(({state, via}) => [state, via])(special.stream.info)"
+        assert ["open", "direct"] == await one.evaluate(info)
+    source.release(5)
+    for one in tabs:
+        await complete(one, 5)
+        assert [] == await one.evaluate("[special, ...seen].flatMap((it) => it.errors)")
+        vias = await one.evaluate("seen.map(({stream}) => stream.info.via)")
+        assert [via] * 4 == vias
+    # It comes back by itself, from where it was, and does not ask if it may share.
+    before = len(place.streams("/_sse/streams"))
+    await tabs[1].run("special.stream.reconnect()")
+    await tabs[1].until("special.data.length === 2")
+    assert ["", "", "2"] == served
+    assert "direct" == await tabs[1].evaluate("special.stream.info.via")
+    assert before == len(place.streams("/_sse/streams"))
+    # So does the look-alike of `EventSource`.
+    await tab.run(
+        "special.stream.close(); window.alike = new sse.EventSource('/many/special');"
+        "window.heard = []; alike.onmessage = ({data}) => heard.push(data);"
+    )
+    await tab.until("heard.length")
+    assert [["for client 4"], 1] == await tab.evaluate("[heard, alike.readyState]")
+    source.release(5)
+    for one in tabs:
+        await complete(one, 10)
+        assert [] == await one.evaluate("noise")
+    await tabs[1].close()
+
+
+# What it is about is the hub's; `tests/js` has the rest of it, step by step.
+@pytest.mark.parametrize("browser", ["chromium"], indirect=True)
+async def test_tabs_of_different_places(place: Place, tab: Tab, source: Source) -> None:
+    """Tabs that have come to different places meet in a new worker.
+
+    One of them has a connection beside the others' until it is where they are, each
+    sees each event once, and one connection is left.
+    """
+    await place.serve(app_for_pages(table_of(source)))
+    await follow(
+        tab, place, "window.seen = [watch(sse.many({one: 1}, {share: 'off'}))]"
+    )
+    source.release(9)
+    await complete(tab, 9)
+    ids = await tab.evaluate("seen[0].events.map(({id}) => id)")
+    tabs = [await tab.browser.open(beside=tab) for _ in range(2)]
+    places = [ids[6], ids[2]]
+    codes = [
+        f"window.seen = [watch(sse.many({{one: 1}}, {{lastEventId: '{one}'}}))]"
+        for one in places
+    ]
+    # The other way round the hub has what the second has missed.
+    for one, code in zip(tabs, codes, strict=True):
+        await follow(one, place, code)
+    for one, first in zip(tabs, (8, 4), strict=True):
+        await one.until("seen[0].data.at(-1) === 9")
+        assert numbers(9, first=first) == await one.evaluate("seen[0].data")
+    # The first tab's, and the one of those two.
+    await settled(place, 2)
+    asked = [one.last_event_id for one in place.streams("/many/1")]
+    assert places == [one for one in asked if one]
+    assert 2 == len(place.streams("/_sse/streams"))
+    source.release(3)
+    for one in tabs:
+        await complete(one, 12)
+        assert ["worker"] == await one.evaluate(
+            "seen.map(({stream}) => stream.info.via)"
+        )
+        await quiet(one)
+        await one.close()
+    await settled(place, 1)
 
 
 async def test_replayed(place: Place, tab: Tab, source: Source) -> None:

@@ -41,7 +41,9 @@ BUILD = BROWSER / "build.js"
 # What the tests in tests/js take from the core's source, which is served under short
 # names.
 INTERNALS = "BACKOFF, backoffMs, createParser, retryAfterMs"
-HUB_INTERNALS = "createMux, createSource, createStream, page, refusal"
+HUB_INTERNALS = (
+    "createLink, createMux, createSource, createStream, page, refusal, serveTabs"
+)
 
 ROUTES = (
     ClientRoute("room", "/rooms/{room}", ("GET",), 15.0),

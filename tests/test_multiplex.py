@@ -25,6 +25,7 @@ from aiohttp_sse_routes import (
     SSERouteDef,
     SSERouteTableDef,
     setup,
+    sse_response,
 )
 from aiohttp_sse_routes.http.multiplex_trunk import Branch
 from aiohttp_sse_routes.http.sharing import sharing_of
@@ -405,9 +406,9 @@ async def test_a_refused_stream_does_not_hurt_its_neighbours(
         "/busy": 503,
         "/broken": 500,
         "/posted": 405,
-        "/plain": 404,
+        "/plain": 421,
         "/_sse/streams": 405,
-        "/_sse/client.js": 404,
+        "/_sse/client.js": 421,
         "/nowhere": 404,
         "//nowhere": 404,
     }
@@ -433,6 +434,73 @@ async def test_a_refused_stream_does_not_hurt_its_neighbours(
     await served.sse.disconnect(route="endless")
     await client.read_all()
     assert "sse-end" in client["k0"].names
+
+
+async def test_what_another_handler_has_is_to_be_asked_for_by_itself(
+    serve: Serve, clock: SettableClock, tmp_path: Path
+) -> None:
+    """It is answered by 421 where its path is a stream's too, and nothing of it runs.
+
+    So it is for a plain handler, one of any method, a class, a stream that is written
+    by hand, a file, and in a sub-application; what leads nowhere is 404, and what is
+    not for GET 405.
+    """
+    ran: list[str] = []
+    (tmp_path / "page.html").write_text("<p>a page")
+    table = SSERouteTableDef()
+
+    @table.sse_route("/rooms/{room}")
+    async def room(request: web.Request) -> AsyncIterator[Any]:
+        yield request.match_info["room"]
+
+    @web.middleware
+    async def watching(request: web.Request, handler: Handler) -> web.StreamResponse:
+        ran.append(request.path)
+        return await handler(request)
+
+    async def plain(request: web.Request) -> web.StreamResponse:
+        ran.append("plain")
+        return web.Response(text="an effect")
+
+    async def by_hand(request: web.Request) -> web.StreamResponse:
+        ran.append("by hand")
+        async with sse_response(request) as stream:
+            await stream.send("by hand")
+        return stream
+
+    class View(web.View):
+        async def get(self) -> web.Response:
+            ran.append("a class")
+            return web.Response()
+
+    sub = web.Application(middlewares=[watching])
+    sub.router.add_get("/{tail:.*}", plain)
+    app = web.Application(middlewares=[watching])
+    app.router.add_get("/rooms/plain", plain)
+    app.router.add_get(r"/rooms/{number:\d+}", by_hand)
+    app.router.add_route("*", "/rooms/any", plain)
+    app.router.add_view("/rooms/view", View)
+    app.router.add_post("/rooms/posted/{x}", plain)
+    app.router.add_static("/rooms/files", tmp_path)
+    app.add_subapp("/rooms/sub", sub)
+    setup(app, table, clock=clock)
+    served = await serve(app)
+    misdirected = ("plain", "12", "any", "view", "files/page.html", "files/no", "sub/x")
+    wanted: dict[str, int | None] = {f"/rooms/{path}": 421 for path in misdirected}
+    wanted |= {"/rooms/posted/x": 405, "/rooms/a/b": 404, "/rooms/ours": None}
+    client = Multiplexed(served, {f"k{n}": path for n, path in enumerate(wanted)})
+    await client.connect()
+    await client.read_all()
+    told = {
+        sub.path: sub.status and sub.status["status"] for sub in client.subs.values()
+    }
+    assert wanted == told
+    assert ["ours"] == [data for sub in client.subs.values() for data in sub.events]
+    paths = {path for path, status in wanted.items() if status != 421}
+    assert {ENDPOINT, *paths} == {*ran}
+    # By itself each is answered.
+    response = await ask(served, "/rooms/12")
+    assert b"by hand" in response.body
 
 
 async def test_retry_after_may_be_a_date(serve: Serve, clock: SettableClock) -> None:

@@ -217,14 +217,15 @@ class TrunkVisit:
     ) -> web.StreamResponse:
         """Let the root application handle *request*, if it is for a stream of ours.
 
-        Where nothing is found the application answers too, for its middlewares may.
+        Where nothing is found the application answers too, for its middlewares may. Of
+        what another handler has, none of it runs: its client may ask for it by itself.
         """
         info = await self._root.router.resolve(request)
         found = None
         if info.http_exception is None:
             found = endpoint_of(info.route)
             if found is None:
-                raise web.HTTPNotFound(text="404: this is no stream")
+                raise web.HTTPMisdirectedRequest(text="421: not on this connection")
         if found is not None:
             heartbeat = found[1].target.settings_for(self._hub).heartbeat
             carriers, trunk = self._hub.rounds.carriers, branch.trunk

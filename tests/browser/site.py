@@ -125,13 +125,17 @@ def table_of(source: Source, **options: Any) -> SSERouteTableDef:
     return table
 
 
-def app_for_pages(table: SSERouteTableDef, **options: Any) -> web.Application:
+def app_for_pages(
+    table: SSERouteTableDef, *, app: web.Application | None = None, **options: Any
+) -> web.Application:
     """Return an application that serves *table*, and the pages under ``/pages/``.
+
+    It is *app*, if that is given, with what it has already.
 
     A page's query may say who is logged in, ``user``, which a cookie keeps, and that
     its policy is to be ``strict``, or lets it connect ``anywhere``.
     """
-    app = web.Application()
+    app = app if app is not None else web.Application()
     aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
     setup(app, table, **options)
 

@@ -5,13 +5,15 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { createWire, installPage, load, settle } from "./support.mjs";
 
-installPage();
-const { createMux, createSource, createStream, page, refusal } = await load("hub.mjs");
+const { onWindow } = installPage();
+globalThis.removeEventListener = () => {};
+const { createLink, createMux, createSource, createStream, page, refusal, serveTabs } =
+  await load("hub.mjs");
 
 let wire, woken, mux;
 
 beforeEach(() => {
-  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1e12 });
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 1e12 });
   mock.method(Math, "random", () => 0.5);
   wire = createWire();
   mock.method(globalThis, "fetch", wire.fetch);
@@ -22,6 +24,9 @@ beforeEach(() => {
 afterEach(() => {
   mock.restoreAll();
   mock.timers.reset();
+  const left = page.size;
+  page.forEach((stream) => stream.close());
+  assert.equal(left, 0, "a stream is left");
 });
 
 async function pass(ms) {
@@ -226,22 +231,208 @@ test("a refusal of the request as a whole is waited for as it says", async () =>
   streams.forEach((stream) => stream.close());
 });
 
+/** Answers so many streams of the last request that they are not for this connection. */
+async function turnAway(streams) {
+  await pass(20);
+  await wire.last.open();
+  const data = JSON.stringify({ status: 421, retryAfter: null, body: "not here" });
+  const status = (key) => `stream: ${key}\nevent: sse-status\ndata: ${data}\n\n`;
+  await wire.last.send(keys().slice(0, streams).map(status).join(""));
+  // An error is not heeded at once: the page may be on its way out.
+  await pass(60);
+}
+
+test("a stream of another handler goes by itself from then on, and its neighbours stay", async () => {
+  const [a, b] = [open("/a", "c1"), open("/b")];
+  await turnAway(1);
+  const [shared, own] = wire.requests;
+  assert.equal(wire.requests.length, 2);
+  assert.deepEqual([own.url, own.method], ["http://h/app/a", undefined]);
+  assert.equal(own.headers.get("Last-Event-ID"), "c1");
+  assert.deepEqual([a.transport.via, b.transport.via], ["direct", "mux"]);
+  await own.open();
+  await own.send("data: x\n\n");
+  assert.equal(a.of("block").at(-1).value.data, "x");
+  assert.deepEqual([a.of("end"), b.of("end")], [[], []]);
+  a.transport.close();
+  assert.equal(own.signal.aborted, true);
+  // It does not ask again whether it may share.
+  a.transport.open({ url: "http://h/app/a", lastEventId: "c2" }, () => {});
+  await pass(1000);
+  assert.equal(wire.requests.length, 3);
+  assert.equal(wire.last.url, "http://h/app/a");
+  assert.equal(wire.last.headers.get("Last-Event-ID"), "c2");
+  assert.deepEqual([a.transport.via, shared.signal.aborted], ["direct", false]);
+  a.transport.close();
+});
+
+test("a stream that is refused for now costs its neighbours no request", async () => {
+  const a = createStream("http://h/app/a", ["", "GET", 15000, true], {}, mux(), {}, () => {});
+  open("/b");
+  await pass(20);
+  await wire.last.open();
+  const [two, one] = keys();
+  await wire.last.send(hello(two, "p1"));
+  await wire.last.send(`stream: ${one}\nretry: 31000\nevent: sse-busy\ndata: {}\n\n`);
+  assert.equal(a.info.state, "waiting");
+  await pass(1000);
+  assert.equal(wire.requests.length, 1);
+  a.close();
+});
+
 /** A stream that tabs share, and `join`, by which a tab comes to it. */
 function source(lastEventId = "") {
-  const side = createMux("http://h/app", "http://h/app/_sse/streams", () => {});
-  const connections = { main: () => mux(), side: () => side() };
+  const [main, side] = [1, 2].map(() =>
+    createMux("http://h/app", "http://h/app/_sse/streams", () => {}, true),
+  );
+  const connections = { main: () => main(), side: () => side() };
   const wake = () => page.forEach((stream) => stream.wake(0));
   const shared = createSource("http://h/app/a", 15000, lastEventId, connections, wake, () => {});
-  const join = (cursor = lastEventId) => {
-    const told = [];
-    const post = (what, value) => what === "block" && told.push([value.data, value.replayed]);
-    const member = { cursor, post, lane: null, greetedAt: 0, heardAt: 0, past: 0 };
+  const join = (cursor = lastEventId, isIn = true) => {
+    const log = [];
+    const post = (what, value) => log.push({ what, value });
+    const member = { cursor, isIn, post, lane: null, greetedAt: 0, heardAt: 0, past: 0 };
     shared.add(member);
-    return { told, leave: () => shared.remove(member) };
+    return {
+      of: (what) => log.filter((it) => it.what === what).map(({ value }) => value),
+      get told() {
+        return this.of("block").map(({ data, replayed }) => [data, replayed]);
+      },
+      leave: () => shared.remove(member),
+    };
   };
   return { shared, join };
 }
 
+/** The requests that nobody has broken off. */
+const carrying = () => wire.requests.filter(({ signal }) => !signal.aborted);
+
+/** A member at p1 on the shared stream, and one at p0 on a lane of its own, both open. */
+async function withLane() {
+  const { join } = source("p1");
+  const first = join();
+  await pass(20);
+  const main = wire.last;
+  await main.open();
+  await main.send(hello(keys()[0], "p1"));
+  const second = join("p0");
+  await pass(20);
+  const side = wire.last;
+  await side.open();
+  await side.send(hello(keys()[0], "p0"));
+  return { join, first, second, main, side };
+}
+
+test("a lane ends when it is where the others are, also if its tab leaves just then", async () => {
+  for (const leavesAtOnce of [false, true]) {
+    const { first, second, main, side } = await withLane();
+    assert.deepEqual(carrying(), [main, side]);
+    await side.send("id: p1\ndata: 1\n\n");
+    if (leavesAtOnce) second.leave();
+    await pass(0);
+    assert.deepEqual(carrying(), [main]);
+    await main.send("id: p2\ndata: 2\n\n");
+    const data = second.told.map(([text]) => text);
+    assert.deepEqual(data, leavesAtOnce ? ["{}", "1"] : ["{}", "1", "2"]);
+    for (const { leave } of [first, second]) leave();
+    assert.deepEqual(carrying(), []);
+  }
+});
+
+test("a lane that waits for its server ends too, and its tab is open again", async () => {
+  const { first, second, main, side } = await withLane();
+  await side.send("stream: none\n\n");
+  await side.fail();
+  await pass(60);
+  assert.equal(second.of("state").at(-1).state, "waiting");
+  const before = second.told.length;
+  // The place that it has: nothing else comes by which the tab could know.
+  await main.send("event: sse-gap\ndata: {}\nid: p0\n\n");
+  assert.deepEqual(JSON.parse(second.told[before][0]), { heartbeat: 15, resumed: "continued" });
+  await pass(3000);
+  assert.deepEqual(carrying(), [main]);
+  for (const { leave } of [first, second]) leave();
+});
+
+test("a lane goes although the place moves again and again without an event", async () => {
+  const { first, second, main, side } = await withLane();
+  for (let count = 0; count < 4; count++) {
+    await pass(700);
+    await main.send(`event: sse-cursor\ndata: {}\nid: m${count}\n\n`);
+    await pass(700);
+    if (!side.signal.aborted) await side.send(`event: sse-cursor\ndata: {}\nid: s${count}\n\n`);
+  }
+  assert.deepEqual(carrying(), [main]);
+  for (const { leave } of [first, second]) leave();
+});
+
+test("who is on a lane when the shared stream ends comes again, for the rest", async () => {
+  const { first, second, main } = await withLane();
+  await main.send('id: p9\ndata: 9\n\nevent: sse-end\ndata: {"reason":"finished"}\nid: p9.end\n\n');
+  assert.equal(first.of("final").length, 1);
+  assert.deepEqual([second.of("final"), second.of("end")], [[], [null]]);
+  assert.deepEqual(carrying(), []);
+  for (const { leave } of [first, second]) leave();
+});
+
+test("where a lane ends for good, nothing is left when its tab leaves", async () => {
+  const { first, second, main, side } = await withLane();
+  await side.send('event: sse-end\ndata: {"reason":"finished"}\nid: p0.end\n\n');
+  assert.equal(second.of("final").length, 1);
+  first.leave();
+  second.leave();
+  await pass(1000);
+  assert.deepEqual([carrying(), main.signal.aborted], [[], true]);
+});
+
+test("whom the server refuses on a lane is given nothing, whatever place it names", async () => {
+  const { join, first, second, main } = await withLane();
+  await main.send("id: p2\ndata: 2\n\n");
+  const others = [join("p2", false), join("p3", false), join("p5", true)];
+  await main.send("id: p3\ndata: 3\n\nid: p4\ndata: 4\n\n");
+  await pass(300);
+  await wire.last.open();
+  const status = 'event: sse-status\ndata: {"status": 403}\n\n';
+  for (const key of keys().slice(1)) await wire.last.send(`stream: ${key}\n${status}`);
+  await pass(60);
+  await main.send("id: p5\ndata: 5\n\nid: p6\ndata: 6\n\n");
+  await pass(3000);
+  for (const { of, told } of others) {
+    assert.deepEqual([of("end").map((error) => error.status), told], [[403], []]);
+  }
+  for (const { leave } of [first, second, ...others]) leave();
+});
+
+test("what is none of ours is not for all tabs: each is told to ask for itself", async () => {
+  const all = source();
+  const [first, second] = [all.join(), all.join()];
+  await turnAway(1);
+  for (const { of } of [first, second]) {
+    assert.deepEqual([of("alone").length, of("end"), of("final")], [1, [], []]);
+  }
+  // Where the endpoint is refused it is known by what comes first, of which none has a word.
+  const { join } = source();
+  const tabs = [join(), join()];
+  await pass(20);
+  await wire.last.open({ "Content-Type": "text/html" }, 403);
+  await wire.last.end();
+  assert.equal(wire.last.url, "http://h/app/a");
+  await wire.last.open();
+  await wire.last.send("data: of whom?\n\n");
+  for (const { of, told } of tabs) assert.deepEqual([of("alone").length, told], [1, []]);
+  assert.deepEqual(carrying().filter(({ url }) => url === "http://h/app/a"), []);
+});
+
+test("a lane on which another answers is its tab's own", async () => {
+  const { join, first, second } = await withLane();
+  const third = join("");
+  await pass(300);
+  await wire.last.open();
+  await wire.last.send(`stream: ${keys().at(-1)}\ndata: of whom?\n\n`);
+  assert.deepEqual([third.of("alone").length, third.told], [1, []]);
+  assert.deepEqual([first.of("alone"), second.of("alone")], [[], []]);
+  for (const { leave } of [first, second, third]) leave();
+});
 test("a tab that comes while the others wait does not wait, but for what the server asks for", async () => {
   for (const [answer, requests] of [
     ["retry: 31000\n\nevent: sse-busy\ndata: {}\n\n", 1],
@@ -283,6 +474,7 @@ test("what a tab missed that comes later is replayed for it, and what comes then
   await wire.last.send(hello(keys()[0], "p2"));
   assert.deepEqual(events(third), [["3", true], ["4", false]]);
   for (const { leave } of [first, second, third]) leave();
+  await pass(0);
 });
 
 test("the thirty-third stream has another connection", async () => {
@@ -298,4 +490,177 @@ test("a refusal says by its status whether to come back", () => {
   const again = [408, 425, 429, 500, 502, 503, 504, 520].map((it) => refusal(it, "", "", ""));
   assert.ok(again.every(({ retryable }) => retryable));
   assert.ok([400, 401, 403, 404, 501].every((it) => !refusal(it, "", "", "").retryable));
+});
+
+// ---- with tabs, and a worker that they speak with
+
+/** Two ports: what is posted comes a moment later, also if the sender closes then. */
+function createChannel() {
+  const ends = [{}, {}];
+  ends.forEach((end, at) => {
+    let isOpen = true;
+    end.take = (data) => isOpen && end.onmessage?.({ data });
+    end.postMessage = (data) => {
+      const copy = structuredClone(data);
+      if (isOpen) queueMicrotask(() => ends[1 - at].take(copy));
+    };
+    end.close = () => (isOpen = false);
+  });
+  return ends;
+}
+
+const site = { root: "http://h/app", endpoint: "http://h/app/_sse/streams", build: "build" };
+
+/** A worker; `openTab` opens a page with one stream. */
+function startWorker() {
+  const ports = [];
+  serveTabs("build");
+  globalThis.SharedWorker = class {
+    constructor() {
+      const [mine, its] = createChannel();
+      this.port = mine;
+      ports.push(mine);
+      onWindow("connect", { ports: [its] });
+    }
+  };
+  const openTab = (lastEventId = "", path = "/a") => {
+    const link = createLink(site, "http://h/app/_sse/hub.js", "name", mux);
+    const stream = createStream(
+      `http://h/app${path}`,
+      ["", "GET", 15000, true, 2],
+      { lastEventId },
+      link(15000),
+      {},
+      () => {},
+    );
+    const [data, states] = [[], []];
+    stream.on("message", (text) => data.push(text));
+    stream.onState(({ state }) => states.push(state));
+    return { stream, data, states };
+  };
+  return { openTab, ports };
+}
+
+test("tabs that were told different places meet in a new worker, on one connection soon", async () => {
+  for (const [one, other, ofMain, ofSide, expected] of [
+    ["p3", "p1", [4], [2, 3, 4], [["4", "5"], ["2", "3", "4", "5"]]],
+    ["p1", "p3", [2, 3, 4], [4], [["2", "3", "4", "5"], ["4", "5"]]],
+  ]) {
+    const { openTab } = startWorker();
+    const tabs = [openTab(one), openTab(other)];
+    await pass(30);
+    const [main, side] = carrying();
+    const events = (numbers) => numbers.map((it) => `id: p${it}\ndata: ${it}\n\n`).join("");
+    for (const [request, place, numbers] of [[side, other, ofSide], [main, one, ofMain]]) {
+      const [{ key, lastEventId }] = JSON.parse(request.body).streams;
+      assert.equal(lastEventId, place);
+      await request.open();
+      await request.send(hello(key, place) + events(numbers));
+      // Who is where the others are to be goes on until they are there.
+      assert.deepEqual(tabs[1].data, ofSide.map(String));
+    }
+    await pass(0);
+    assert.deepEqual(carrying(), [main]);
+    await main.send(events([5]));
+    await settle();
+    assert.deepEqual(tabs.map(({ data }) => data), expected);
+    for (const { states } of tabs) assert.deepEqual(states, ["connecting", "open"]);
+    for (const { stream } of tabs) stream.close();
+    await settle();
+    assert.deepEqual(carrying(), []);
+  }
+});
+
+test("a tab that takes its worker for dead has left nothing with it, if it was only late", async () => {
+  const { openTab, ports } = startWorker();
+  const { stream } = openTab();
+  await pass(30);
+  await wire.last.open();
+  await wire.last.send(hello(keys()[0], "p1"));
+  await pass(10);
+  assert.equal(stream.info.state, "open");
+  // What the worker says does not come: the tab begins anew, with the same one.
+  ports[0].take = () => {};
+  await pass(6000);
+  assert.equal(ports.length, 2);
+  assert.equal(carrying().length, 1);
+  stream.close();
+  await pass(300);
+  assert.deepEqual(carrying(), []);
+});
+
+test("a tab that comes back has what it missed from the worker; a new one asks the server", async () => {
+  const { openTab } = startWorker();
+  const [first, second] = [openTab("p1"), openTab("p1")];
+  await pass(30);
+  const main = wire.last;
+  await main.open();
+  await main.send(hello(keys()[0], "p1"));
+  await pass(0);
+  second.stream.reconnect();
+  await main.send("id: p2\ndata: 2\n\n");
+  await pass(30);
+  assert.deepEqual([carrying(), second.data], [[main], ["2"]]);
+  const third = openTab("p1");
+  await pass(30);
+  assert.deepEqual(asked(), [["/a", "p1"]]);
+  assert.deepEqual([carrying().length, third.data], [2, []]);
+  for (const { stream } of [first, second, third]) stream.close();
+  await settle();
+});
+
+test("a tab that says nothing for minutes has nothing open any more, and the others have", async () => {
+  startWorker();
+  const [dead, quiet] = ["/a", "/b"].map((path) => {
+    const [mine, its] = createChannel();
+    onWindow("connect", { ports: [its] });
+    mine.postMessage({ type: "hello", ...site });
+    const stream = { key: 1, url: `http://h/app${path}`, heartbeatMs: 0, cursor: "" };
+    mine.postMessage({ type: "join", streams: [stream] });
+    return mine;
+  });
+  await pass(30);
+  await wire.last.open();
+  for (const key of keys()) await wire.last.send(hello(key, "p1"));
+  await pass(10);
+  for (let looks = 0; looks < 7; looks++) {
+    assert.equal(asked().length, 2);
+    quiet.postMessage({ type: "ping" });
+    await settle();
+    mock.timers.tick(30000);
+  }
+  await pass(300);
+  assert.deepEqual([carrying().length, asked()], [1, [["/b", "p1"]]]);
+  // It may have slept: it is told, and begins anew.
+  const told = [];
+  dead.onmessage = ({ data: { type } }) => told.push(type);
+  dead.postMessage({ type: "ping" });
+  await settle();
+  assert.deepEqual(told, ["gone"]);
+  quiet.postMessage({ type: "leave", key: 1 });
+  await settle();
+  assert.deepEqual(carrying(), []);
+});
+
+test("a tab asks for itself for what is not for all, as long as the stream lives", async () => {
+  const { openTab } = startWorker();
+  const tabs = [openTab(), openTab()];
+  await turnAway(1);
+  await pass(20);
+  const own = carrying().filter(({ url }) => url === "http://h/app/a");
+  assert.equal(own.length, 2);
+  for (const request of own) {
+    await request.open();
+    await request.send("id: 1\ndata: of whom?\n\n");
+  }
+  for (const { stream, data } of tabs) {
+    assert.deepEqual([stream.info.state, stream.info.via, data], ["open", "direct", ["of whom?"]]);
+  }
+  await own[0].fail();
+  await pass(2000);
+  assert.equal(wire.last.url, "http://h/app/a");
+  assert.equal(wire.last.headers.get("Last-Event-ID"), "1");
+  for (const { stream } of tabs) stream.close();
+  await settle();
+  assert.deepEqual(carrying().filter(({ url }) => url === "http://h/app/a"), []);
 });
