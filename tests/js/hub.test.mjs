@@ -339,6 +339,18 @@ test("a lane ends when it is where the others are, also if its tab leaves just t
   }
 });
 
+test("comments go to the tabs, by the way on which they came", async () => {
+  const { first, second, main, side } = await withLane();
+  await main.send(": for all\n\n");
+  await side.send(": for one\n\n");
+  assert.deepEqual([first.of("comment"), second.of("comment")], [["for all"], ["for one"]]);
+  await side.send("id: p1\ndata: 1\n\n");
+  await pass(0);
+  await main.send(": later\n\n");
+  assert.deepEqual([first, second].map(({ of }) => of("comment").at(-1)), ["later", "later"]);
+  for (const { leave } of [first, second]) leave();
+});
+
 test("a lane that waits for its server ends too, and its tab is open again", async () => {
   const { first, second, main, side } = await withLane();
   await side.send("stream: none\n\n");
