@@ -7,7 +7,7 @@ bytes that are not UTF-8) raises `EventError` and nothing else.
 
 from __future__ import annotations
 
-__all__ = ("PLAIN", "Dumps", "quick_json", "serialize", "to_json")
+__all__ = ("PLAIN", "Dumps", "json_into", "serialize", "to_json")
 
 import math
 from collections.abc import Callable
@@ -82,28 +82,6 @@ def to_json(value: Any) -> bytes:
     return text
 
 
-def quick_json(limit: int) -> Callable[[Any], bytes | None]:
-    """Return what does `to_json` for most values of the `PLAIN` kinds, in one call.
-
-    It returns None, for `to_json` to be asked, where the value cannot be sent or may
-    not be, or its text has line breaks or more bytes than *limit*.
-    """
-    encode = _encoder.encode
-
-    def json(value: Any) -> bytes | None:
-        try:
-            text = encode(value)
-        except Exception:  # noqa: BLE001 -- `to_json` says what is wrong
-            return None
-        # See `_checked`. A byte is looked for as a number: as bytes it costs ten times
-        # as much, for they are tried as a number first.
-        if 0 in text or 10 in text or 13 in text or len(text) > limit:
-            return None
-        return text if text.find(b"null") < 0 else None
-
-    return json
-
-
 def _convert(value: Any) -> Any:
     """Hand on what msgspec does not know itself.
 
@@ -122,6 +100,9 @@ def _convert(value: Any) -> Any:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_convert)
+
+json_into: Final = _encoder.encode_into
+"""Does what `to_json` does, into a ``bytearray``, but for its checks."""
 
 
 def _is_pydantic(value: Any) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 __all__ = (
     "COMMENT",
-    "JSON_CHUNK",
     "LAST_CHUNK",
     "Body",
     "Encoder",
@@ -20,6 +19,7 @@ __all__ = (
     "encode",
     "frame",
     "join",
+    "json_chunk",
     "retry_line",
     "unframe",
 )
@@ -30,17 +30,13 @@ from typing import Any, Final, NamedTuple
 
 from .errors import EventTooLarge
 from .event import MIN_RETRY, ServerSentEvent
-from .serialize import PLAIN, Dumps, quick_json, serialize, to_json
+from .serialize import PLAIN, Dumps, serialize, to_json
 
 COMMENT: Final = b":\n\n"
 """The heartbeat: a comment line (9.2.5), which every parser ignores."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """What ends a chunked body (RFC 9112, 7.1)."""
-
-JSON_CHUNK: Final = b"%x\r\n%b%d\njson\ndata: %b\n\n\r\n"
-"""What `frame` makes of an event of JSON: of the block's size, the ``id`` line but for
-the number, the number, and the text, which has no line breaks."""
 
 _JSON_LINES: Final = b"json\ndata: %b\n\n"
 _AROUND: Final = len(_JSON_LINES % b"")
@@ -114,15 +110,13 @@ class Encoder:
         names: The event's type by the kind of its data.
 
     Attributes:
-        plain: The kinds of value to ask `json` for first.
-        json: Returns the text for `JSON_CHUNK`, or None where the encoder itself has
-            to be asked.
-        around: The bytes that lines have around that text.
+        plain: The kinds of value of which `serialize.json_into` makes what is called
+            here, unless it has to be looked at.
+        longest: The most bytes that such a text may have.
+        text: Where to have it made: there for as long as nobody else has one made.
     """
 
-    __slots__ = ("_dumps", "_limit", "_names", "json", "plain")
-
-    around: Final = _AROUND
+    __slots__ = ("_dumps", "_limit", "_names", "longest", "plain", "text")
 
     def __init__(
         self,
@@ -134,7 +128,8 @@ class Encoder:
         self._limit = limit
         self._names = names
         self.plain = frozenset() if dumps or names else PLAIN
-        self.json = quick_json((1 << 62 if limit is None else limit) - _AROUND)
+        self.longest = (1 << 62 if limit is None else limit) - _AROUND
+        self.text = bytearray()
 
     def __call__(self, value: Any) -> Body:
         """Return the body of *value*; see `encode`."""
@@ -169,6 +164,21 @@ def frame(block: bytes) -> bytes:
 def unframe(chunk: bytes) -> bytes:
     """Return what `frame` was given: HTTP/1.0 has no chunks."""
     return chunk[chunk.index(b"\n") + 1 : -2]
+
+
+def json_chunk(prefix: str) -> tuple[bytes, int]:
+    """Return what `frame` makes of events of JSON, to be filled in with ``%``.
+
+    Args:
+        prefix: What an event's id is before its number.
+
+    Returns:
+        What is filled in with the block's size, the number, and the text, which has no
+        line breaks; and the size of a block without its number and text.
+    """
+    place = b"id: %b" % prefix.encode()
+    chunk = b"%%x\r\n%b%%d\n%b\r\n" % (place.replace(b"%", b"%%"), _JSON_LINES)
+    return chunk, len(place) + len(b"\n") + _AROUND
 
 
 def join(blocks: Iterable[bytes], past: int = 0) -> bytes:

@@ -258,6 +258,7 @@ async def test_a_follower_that_fails(
             recorder = Failing()
             store = await team.open(recorder)
             await put(store, "c", "1")
+            await eventually(lambda: texts(recorder.entries) == ["1"])
             await put(store, "c", "2", "3")
             await eventually(lambda: texts(recorder.entries) == ["1", "2", "3"])
             assert len(recorder.lineages) == 1

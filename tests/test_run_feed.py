@@ -18,7 +18,7 @@ from aiohttp_sse_routes.streams.reader import Reader, Standing
 from aiohttp_sse_routes.streams.run_feed import RunFeed
 from aiohttp_sse_routes.wire import Encoder, encode
 
-from .helpers import is_open
+from .helpers import is_open, until
 
 SEED = int(os.environ.get("SSE_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 PREFIX = "sse1.r.token."
@@ -95,9 +95,10 @@ async def test_the_first_event_of_a_turn_leaves_at_once_the_others_in_one_write(
     sink = joined(feed)
     feed.append({"n": 1})
     assert block_of(1, {"n": 1}) == sink.text
-    feed.append("two")
-    feed.append(ServerSentEvent(3, event="three"))
+    feed.hold("two")
+    feed.hold(ServerSentEvent(3, event="three"))
     assert 1 == len(sink.chunks)
+    assert sink.total == sum(map(len, sink.chunks))
     feed.turn_over()
     assert 2 == len(sink.chunks)
     feed.append({"n": 4})
@@ -113,9 +114,26 @@ async def test_a_turn_has_an_end(size: int, count: int) -> None:
     """Who never waits is told to rest: after 64 events, or a batch's bytes."""
     feed = feed_of(max_events=10_000, max_bytes=1 << 30)
     joined(feed)
-    rests = [feed.append("x" * size) for _ in range(count)]
+    rests = [feed.append("x" * size)]
+    rests += [feed.hold("x" * size) for _ in range(count - 1)]
     assert [False] * (count - 1) + [True] == rests
     assert feed.append(None), "nor does it get on with nothing"
+    assert feed.hold(None)
+
+
+async def test_what_waits_for_the_end_of_a_turn_is_nobodys_yet() -> None:
+    """Who comes meanwhile is given it once, when the turn is over, and not before."""
+    feed = feed_of()
+    feed.append("one")
+    feed.hold("two")
+    with pytest.raises(EventError):
+        feed.hold(object())
+    sink = joined(feed)
+    assert block_of(1, "one") == sink.text
+    assert 1 == feed.delivered == feed.place_of(sink)
+    feed.turn_over()
+    assert block_of(1, "one") + block_of(2, "two") == sink.text
+    assert sink.total == sum(map(len, sink.chunks))
 
 
 @pytest.mark.parametrize("limit", [None, 60])
@@ -203,7 +221,7 @@ async def test_the_end_is_told_behind_what_waits() -> None:
     feed = feed_of()
     sink = joined(feed)
     feed.append(1)
-    feed.append(2)
+    feed.hold(2)
     feed.finish(Ending("finished"))
     assert block_of(1, 1) + block_of(2, 2) == sink.text
     assert ["finished"] == [ending.kind for ending in sink.endings]
@@ -224,6 +242,20 @@ async def test_a_reader_that_comes_later_is_told_the_end_too() -> None:
     assert 1 == len(sink.endings)
 
 
+async def test_who_comes_back_is_given_events_that_are_larger_than_a_batch() -> None:
+    """One of them is a write of its own, small ones share theirs."""
+    feed = feed_of(max_bytes=1 << 20)
+    events = ["a", "b", "x" * 100_000, "c", "y" * 100_000, "z" * 100_000]
+    for item in events:
+        feed.append(item)
+    sink = joined(feed)
+    for _ in events:
+        await asyncio.sleep(0)
+    blocks = [block_of(seq, item) for seq, item in enumerate(events, 1)]
+    assert b"".join(blocks) == sink.text
+    assert [blocks[0] + blocks[1], *blocks[2:]] == [*map(content, sink.chunks)]
+
+
 ITEMS = ({"n": 1}, "text", None, ServerSentEvent(comment="c"), {"big": "x" * 400}, [3])
 
 
@@ -237,6 +269,7 @@ class Play:
         self.blocks: list[bytes] = []
         self.sink: Sink | None = None
         self.from_place = 0
+        self.is_first = True
 
     async def step(self) -> None:
         """Do anything that may happen, and check."""
@@ -254,15 +287,18 @@ class Play:
             await self.turns()
             await self.acknowledges()
             return
-        rest = self.feed.append(item)
+        add = self.feed.append if self.is_first else self.feed.hold
+        self.is_first = False
+        rest = add(item)
         if item is not None:
             self.blocks.append(block_of(len(self.blocks) + 1, item))
         if rest:
-            self.feed.turn_over()
+            await self.waits()
             self.feed.look()
 
     async def waits(self) -> None:
         self.feed.turn_over()
+        self.is_first = True
 
     async def turns(self) -> None:
         await asyncio.sleep(0)
@@ -346,12 +382,13 @@ async def test_whatever_happens_each_event_comes_once_and_in_order() -> None:
 class Log:
     """What a producer hands over, and when its generator waits."""
 
-    def __init__(self, iterator: AsyncIterator[Any], *, rest: bool = False) -> None:
+    def __init__(self, iterator: AsyncIterator[Any], *, rest: Any = None) -> None:
         self.seen: list[Any] = []
         self.rest = rest
         self.producer = Producer(
             iterator,
             emit=self.emit,
+            emit_more=self.emit_more,
             has_room=lambda: True,
             can_wait=lambda: False,
             on_end=lambda ending: self.seen.append(ending.kind),
@@ -361,12 +398,19 @@ class Log:
 
     def emit(self, item: Any) -> bool:
         """Keep *item*."""
+        if item == "unfit":
+            raise EventError(item)
         self.seen.append(item)
-        return self.rest
+        return bool(item == self.rest)
+
+    def emit_more(self, item: Any) -> bool:
+        """Keep *item*, and that the generator has not waited before."""
+        self.seen.append(("more", item))
+        return bool(item == self.rest)
 
 
 async def test_a_turn_is_over_when_the_generator_waits() -> None:
-    """It is told before anything else runs, and not where there was no waiting."""
+    """It is told before anything else runs, where anything waits for that."""
 
     async def numbers() -> AsyncIterator[int]:
         yield 1
@@ -381,7 +425,7 @@ async def test_a_turn_is_over_when_the_generator_waits() -> None:
     log = Log(numbers())
     await asyncio.wait({log.producer.task})
     await is_open(log.producer)
-    assert [1, 2, "wait", 3, 4, "wait", "finished"] == log.seen
+    assert [1, ("more", 2), "wait", 3, ("more", 4), "wait", "finished"] == log.seen
 
 
 async def test_a_turn_is_over_when_the_generator_is_to_rest() -> None:
@@ -390,11 +434,39 @@ async def test_a_turn_is_over_when_the_generator_is_to_rest() -> None:
     async def numbers() -> AsyncIterator[int]:
         yield 1
         yield 2
+        yield 3
 
-    log = Log(numbers(), rest=True)
+    log = Log(numbers(), rest=1)
     await asyncio.wait({log.producer.task})
     await is_open(log.producer)
-    assert [1, "wait", 2, "wait", "wait", "finished"] == log.seen
+    assert [1, 2, ("more", 3), "wait", "finished"] == log.seen
+    log = Log(numbers(), rest=2)
+    await asyncio.wait({log.producer.task})
+    await is_open(log.producer)
+    assert [1, ("more", 2), "wait", 3, "wait", "finished"] == log.seen
+
+
+async def test_what_a_generator_awaits_in_its_finally_is_not_cancelled() -> None:
+    """It was parked at a ``yield`` when it failed, and is told to stop in its end."""
+    leave = asyncio.Event()
+    log: Log
+
+    async def stubborn() -> AsyncIterator[str]:
+        try:
+            yield "unfit"
+        finally:
+            log.seen.append("finally")
+            await leave.wait()
+            log.seen.append("left")
+
+    log = Log(stubborn())
+    await until(lambda: "finally" in log.seen)
+    log.producer.stop()
+    await asyncio.sleep(0)
+    leave.set()
+    await asyncio.wait({log.producer.task})
+    await is_open(log.producer)
+    assert ["wait", "finally", "left", "failed"] == log.seen
 
 
 class Countdown:
@@ -430,7 +502,7 @@ async def test_any_async_iterator_is_iterated(kind: type[Countdown]) -> None:
     log = Log(kind(2))
     await asyncio.wait({log.producer.task})
     await is_open(log.producer)
-    assert ["wait", 1, "wait", 0, "wait", "wait", "finished"] == log.seen
+    assert [1, 0, "wait", "finished"] == log.seen
 
 
 async def test_a_cancellation_reaches_the_generator_wherever_it_waits() -> None:

@@ -99,6 +99,7 @@ class PrivateRun:
         self.producer = Producer(
             iterator,
             emit=self.feed.append,
+            emit_more=self.feed.hold,
             at_wait=self.feed.turn_over,
             has_room=self._has_room,
             can_wait=self._has_reader,

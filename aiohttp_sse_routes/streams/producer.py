@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ..errors import EventError
 from .ending import Ending
+from .steps import steps_of, thrown_into
 
 _FIRST_LOOK: Final = 0.001
 _LAST_LOOK: Final = 0.1
@@ -53,8 +54,10 @@ class Producer:
         can_wait: Says whether room may come by itself, and is worth a look.
         on_end: Told, once, how it ended.
         name: The handler's, for the task and the log.
-        at_wait: Called when the generator waits for something, or is to rest: what it
-            yields behind that is of another turn of the loop.
+        emit_more: Takes an item of which the generator has not waited since the one
+            before; as *emit* where it is left out.
+        at_wait: Called when the generator waits for something, or is to rest, and
+            *emit_more* has had an item since.
         context: The context variables it runs in; None for a copy of the present.
 
     Attributes:
@@ -69,11 +72,13 @@ class Producer:
         "__weakref__",
         "_at_wait",
         "_can_wait",
+        "_closing",
         "_emit",
+        "_emit_more",
         "_has_room",
-        "_inside",
         "_iterator",
         "_on_end",
+        "_steps",
         "_stopping",
         "_waiter",
         "ending",
@@ -93,6 +98,7 @@ class Producer:
         can_wait: Callable[[], bool],
         on_end: Callable[[Ending], None],
         name: str,
+        emit_more: Callable[[Any], bool] | None = None,
         at_wait: Callable[[], None] = lambda: None,
         context: contextvars.Context | None = None,
     ) -> None:
@@ -103,13 +109,15 @@ class Producer:
         self.opened: asyncio.Future[None] | None = loop.create_future()
         self.yielded = False
         self._iterator = iterator
+        self._steps = steps_of(iterator)
         self._emit = emit
+        self._emit_more = emit_more or emit
         self._has_room = has_room
         self._can_wait = can_wait
         self._on_end = on_end
         self._at_wait = at_wait
         self._stopping = False
-        self._inside = False  # the generator runs: it is not parked at a yield
+        self._closing = False
         self._waiter: asyncio.Future[None] | None = None
         self.task = loop.create_task(
             self._run(), name=f"sse-run {name}", context=context
@@ -126,6 +134,11 @@ class Producer:
         """Whether the generator is parked at a ``yield``, for want of room."""
         return self._waiter is not None
 
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the generator runs, or waits: it is not parked at a ``yield``."""
+        return not self._closing and bool(self._steps.ag_running)
+
     def stop(self) -> None:
         """Tell the generator to end; it is told once and takes what time it takes.
 
@@ -135,7 +148,7 @@ class Producer:
         if self._stopping or self.task.done():
             return
         self._stopping = True
-        if self._inside:
+        if self._is_inside:
             self.task.cancel()
             # It is delivered by then. Left to count, it would be delivered once more,
             # by a task group in the generator's finally (since Python 3.13).
@@ -154,6 +167,7 @@ class Producer:
             try:
                 ending = await self._iterate()
             finally:
+                self._closing = True
                 self._at_wait()
                 await self._close()
         except asyncio.CancelledError as exc:
@@ -178,41 +192,49 @@ class Producer:
     @types.coroutine
     def _iterate(self) -> Generator[Any, Any, Ending]:
         # Called as attributes, they would be looked up each time.
-        emit, at_wait, advance = self._emit, self._at_wait, _stepper(self._iterator)
+        emit, emit_more, at_wait = self._emit, self._emit_more, self._at_wait
+        advance = self._steps.asend
+        is_first, holds = True, False  # of what came since the generator waited
         thrown: asyncio.CancelledError | None = None
         while not self._stopping:
-            self._inside = True
             try:
                 if thrown is None:
                     # An ``await`` by hand, which shows whether the generator waits. A
                     # callback that tells when a turn of the loop is over would cost a
-                    # turn for each event.
-                    step = advance()
+                    # turn for each event. And a call at each wait is saved: mostly
+                    # nothing waits for that.
+                    step = advance(None)
                     try:
                         waits_for = step.send(None)
                     except StopIteration as stop:
                         item = stop.value
                     else:
-                        at_wait()
+                        is_first = True
+                        if holds:
+                            holds = False
+                            at_wait()
                         try:
                             yield waits_for
                         except GeneratorExit:
                             raise
                         except BaseException as exc:  # noqa: BLE001 -- for it
-                            item = yield from _thrown_into(step, exc)
+                            item = yield from thrown_into(step, exc)
                         else:
                             item = yield from step
                 else:
-                    item = yield from self._throw(thrown)
+                    raised, thrown = thrown, None
+                    item = yield from self._steps.athrow(raised)
             except StopAsyncIteration:
                 return Ending("stopped" if self._stopping else "finished")
-            finally:
-                self._inside = False
-            thrown = None
             if self._stopping:
                 break
             try:
-                rest_due = emit(item)
+                if is_first:
+                    is_first = False
+                    rest_due = emit(item)
+                else:
+                    holds = True
+                    rest_due = emit_more(item)
             except EventError as exc:
                 exc.add_note(f"yielded by {self.name}{_line_of(self._iterator)}")
                 raise
@@ -221,7 +243,10 @@ class Producer:
                     self.yielded = True
                     self._open()
             if rest_due:
-                at_wait()
+                is_first = True
+                if holds:
+                    holds = False
+                    at_wait()
                 try:
                     yield from asyncio.sleep(0)
                     yield from self._wait_for_room()
@@ -235,12 +260,6 @@ class Producer:
         opened, self.opened = self.opened, None
         if opened is not None and not opened.done():
             opened.set_result(None)
-
-    async def _throw(self, exc: asyncio.CancelledError) -> Any:
-        throw = getattr(self._iterator, "athrow", None)
-        if throw is None:
-            raise exc
-        return await throw(exc)
 
     async def _wait_for_room(self) -> None:
         loop = asyncio.get_running_loop()
@@ -291,38 +310,6 @@ class Producer:
         self._open()
         if self.on_done is not None:
             self.on_done(self)
-
-
-def _stepper(iterator: AsyncIterator[Any]) -> Callable[[], Generator[Any, Any, Any]]:
-    """Return what begins a step of *iterator*, for it to be awaited by hand."""
-    if isinstance(iterator, types.AsyncGeneratorType):
-        # What it returns is what its __await__ would.
-        advance: Callable[[], Any] = iterator.__anext__
-        return advance
-
-    async def step() -> Any:
-        return await iterator.__anext__()
-
-    return lambda: step().__await__()
-
-
-def _thrown_into(
-    step: Generator[Any, Any, Any], exc: BaseException
-) -> Generator[Any, Any, Any]:
-    """Go on with *step*, which waits, behind *exc* that was thrown at that."""
-    while True:
-        try:
-            waits_for = step.throw(exc)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            yield waits_for
-        except GeneratorExit:
-            raise
-        except BaseException as another:  # noqa: BLE001 -- for the generator
-            exc = another
-        else:
-            return (yield from step)
 
 
 def _line_of(iterator: object) -> str:

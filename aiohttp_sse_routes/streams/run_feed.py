@@ -13,7 +13,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ..wire import JSON_CHUNK, Encoder, frame
+from ..serialize import json_into
+from ..wire import Encoder, frame, json_chunk
 from .ending import Ending
 from .feed import BATCH, BURST
 from .reader import Reader, Standing
@@ -33,14 +34,13 @@ class RunFeed(RunLog):
         ending: How the producer ended; None while it goes on.
         own_ids: Whether only ids that the producer gives go out.
         gave_ids: Whether it has given any.
-        written: Bytes written to live readers since the run began.
     """
 
     __slots__ = (
         "_around",
         "_encoder",
-        "_first",
-        "_id_line",
+        "_held_bytes",
+        "_json_chunk",
         "_longer_at",
         "_plain",
         "_pumping",
@@ -50,7 +50,6 @@ class RunFeed(RunLog):
         "gave_ids",
         "own_ids",
         "prefix",
-        "written",
     )
 
     def __init__(
@@ -60,14 +59,13 @@ class RunFeed(RunLog):
         self.prefix = prefix
         self.ending: Ending | None = None
         self.own_ids = self.gave_ids = False
-        self.written = 0
         self._encoder = encoder
         self._plain = encoder.plain
-        self._id_line = f"id: {prefix}".encode()
+        self._json_chunk, around = json_chunk(prefix)
         # The bytes of a block of JSON around its text, and where its number is longer.
-        self._around = encoder.around + len(self._id_line) + len("1\n")
+        self._around = around + len("1")
         self._longer_at = 10
-        self._first = True  # whether the next event is the first of its turn
+        self._held_bytes = 0
         self._reader: Reader | None = None
         self._send: Callable[[bytes], object] | None = None  # while that is live
         self._pumping = False
@@ -77,42 +75,62 @@ class RunFeed(RunLog):
     def append(self, item: Any) -> bool:
         """Add what was yielded and deliver it; return whether the producer is to rest.
 
-        The first event of a turn leaves at once; further ones leave in one write when
-        the turn is over. This is each event's way, from the generator to the system
-        call, and written out for that: a call here and there would be half as much
-        again. What is not common has a function of its own.
+        The first event of a turn leaves so, at once. This is each event's way, from the
+        generator to the system call, and written out for that: a call here and there
+        would be half as much again. What is not common has a function of its own.
         """
         seq = self.head + 1
-        text = None
-        if type(item) in self._plain:
-            encode = self._encoder.json
-            text = encode(item)
-        if text is not None:
+        encoder = self._encoder
+        text = encoder.text
+        is_json = type(item) in self._plain
+        if is_json:
+            try:
+                json_into(item, text)
+            except Exception:  # noqa: BLE001 -- `_block` says what is wrong
+                is_json = False
+        size = len(text)
+        # What `_block` is to look at: raw JSON of the user's with what an event cannot
+        # carry as it is, and what is or may be an error. A byte is looked for as a
+        # number, for bytes are tried as a number first. Few short texts have a ``u``:
+        # all others are not searched for a null.
+        if is_json and not (
+            0 in text
+            or 10 in text
+            or 13 in text
+            or (117 in text and text.find(b"null") >= 0)
+            or size > encoder.longest
+        ):
             if seq == self._longer_at:
                 self._longer_at *= 10
                 self._around += 1
-            size = len(text) + self._around
-            chunk = JSON_CHUNK % (size, self._id_line, seq, text)
+            chunk = self._json_chunk % (size + self._around, seq, text)
         elif item is None:
             return True
         else:
-            block = self._block(item, seq)
-            size = len(block)
-            chunk = frame(block)
+            chunk = frame(self._block(item, seq))
         self.head = seq
-        self._total = total = self._total + size
+        self._total = total = self._total + len(chunk)
         self._chunks.append(chunk)
-        self._ends.append(total)
-        over = seq > self._most_events or total > self._most_bytes
-        if not self._first:
-            return over or self._is_full()
-        self._first = False
-        self.delivered = seq
         send = self._send
         if send is not None:
-            self.written += len(chunk)
             send(chunk)
-        return over
+        return seq > self._most_events or total > self._most_bytes
+
+    def hold(self, item: Any) -> bool:
+        """Add what was yielded behind the first event of a turn; see `append`.
+
+        Such events leave in one write when the turn is over.
+        """
+        send, self._send = self._send, None
+        before, size = self.head, self._total
+        try:
+            over = self.append(item)
+        finally:
+            self._send = send
+        self._held += self.head - before
+        self._held_bytes += self._total - size
+        # A generator that never waits would starve everybody else.
+        return over or self._held >= BURST - 1 or self._held_bytes >= BATCH
 
     def _block(self, item: Any, seq: int) -> bytes:
         """Return the block of *item*, with its id if it is to have one."""
@@ -126,33 +144,25 @@ class RunFeed(RunLog):
             return b"id: %b\n%b" % (own_id.encode(), lines)
         if not carries_id or self.own_ids:
             return lines
-        return b"%b%d\n%b" % (self._id_line, seq, lines)
+        return b"id: %b%d\n%b" % (self.prefix.encode(), seq, lines)
 
     def keep_ids(self) -> None:
         """Let no ids go out but those that the producer gives."""
         self.own_ids = True
         self._plain = frozenset()
 
-    def _is_full(self) -> bool:
-        """Return whether as much waits for the end of the turn as a turn may have.
-
-        A generator that never waits would starve everybody else.
-        """
-        return (
-            self.head - self.delivered >= BURST - 1
-            or self._total - self._end(self.delivered) >= BATCH
-        )
-
     def turn_over(self) -> None:
         """Deliver what waits for the end of the turn: the producer waits."""
-        self._first = True
-        if self.head > self.delivered:
-            before, self.delivered = self.delivered, self.head
-            send = self._send
-            if send is not None:
-                chunk = self._joined(before, self.head)
-                self.written += len(chunk)
-                send(chunk)
+        if not self._held:
+            return
+        before, size = self.delivered, self._held_bytes
+        self._held = self._held_bytes = 0
+        reader, send = self._reader, self._send
+        if reader is not None and send is not None:
+            chunk = self._joined(before, self.head)
+            # Fewer than their frames have.
+            reader.sent += len(chunk) - size
+            send(chunk)
 
     def finish(self, ending: Ending) -> None:
         """Note that no more will come; the reader learns it behind the last event."""
@@ -166,6 +176,11 @@ class RunFeed(RunLog):
     def cursor(self, place: int) -> str:
         """Return the id of the place *place*."""
         return f"{self.prefix}{place}"
+
+    @property
+    def written(self) -> int:
+        """Bytes written to live readers since the run began, as if there was one."""
+        return self._total - self._held_bytes
 
     @property
     def silent(self) -> bool:

@@ -2,15 +2,16 @@
 
 Law: an event leaves the log only when its reader's peer has acknowledged it and the log
 is full. Numbers begin at 1 and have no holes. What is kept of an event is the frame
-that was written.
+that was written, and nothing else: where it is, and how long, is counted when it is
+asked for, which is seldom.
 """
 
 from __future__ import annotations
 
 __all__ = ("RunLog",)
 
-from array import array
-from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import islice, repeat
 
 from ..wire import join, unframe
 
@@ -24,46 +25,48 @@ class RunLog:
 
     Attributes:
         head: The number of the newest event.
-        delivered: The number of the newest that a live reader has.
         acknowledged: The number of the newest of which the peer has every byte.
     """
 
     __slots__ = (
         "_base",
         "_chunks",
-        "_ends",
         "_floor",
+        "_held",
         "_max_bytes",
         "_max_events",
         "_most_bytes",
         "_most_events",
         "_total",
         "acknowledged",
-        "delivered",
         "head",
     )
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
-        self.head = self.delivered = self.acknowledged = 0
+        self.head = self.acknowledged = 0
+        self._held = 0  # how many of the newest a live reader does not have yet
         self._max_events = max_events
         self._max_bytes = max_bytes
-        # Side by side, from behind the floor on: the frame of each event, and the bytes
-        # of all blocks up to and with it.
-        self._chunks: list[bytes] = []
-        self._ends = array("q")
+        self._chunks: list[bytes] = []  # the frame of each event behind the floor
         self._floor = 0
-        self._base = 0  # bytes of all that was dropped
-        self._total = 0  # bytes of all that was ever added
+        # In bytes of frames, which is what has gone out:
+        self._base = 0  # all that was dropped
+        self._total = 0  # all that was ever added
         self.look()
 
     def __len__(self) -> int:
         return self.head - self.floor
 
     @property
+    def delivered(self) -> int:
+        """The number of the newest that a live reader has."""
+        return self.head - self._held
+
+    @property
     def nbytes(self) -> int:
         """The bytes kept."""
         self._trim()
-        return self._total - self._base
+        return self._total - self._base - _framing(self._chunks)
 
     @property
     def floor(self) -> int:
@@ -75,26 +78,39 @@ class RunLog:
 
     def _trim(self) -> None:
         """Drop the oldest events while the log is over its bounds."""
-        over = self.head - self._floor - self._max_events
-        if self._total - self._base > self._max_bytes:
-            end = self._total - self._max_bytes
-            over = max(over, bisect_left(self._ends, end) + 1)
         may_go = min(self.acknowledged, self.delivered, self.head - 1) - self._floor
-        count = min(over, may_go)
-        if count > 0:
-            self._base = self._ends[count - 1]
-            self._floor += count
-            del self._chunks[:count], self._ends[:count]
+        if may_go <= 0:
+            return
+        chunks = self._chunks
+        count = min(max(0, len(chunks) - self._max_events), may_go)
+        base = self._base + sum(map(len, islice(chunks, count)))
+        over = self._total - base - self._max_bytes
+        if over > 0:
+            # Seldom, for it asks each of them.
+            over -= _framing(chunks[count:])
+        while over > 0 and count < may_go:
+            base += len(chunks[count])
+            over -= len(unframe(chunks[count]))
+            count += 1
+        self._base = base
+        self._floor += count
+        del chunks[:count]
 
-    def _end(self, place: int) -> int:
-        """Return the bytes of all events through *place*."""
-        index = place - self._floor
-        return self._ends[index - 1] if index > 0 else self._base
+    def _after(self, place: int) -> int:
+        """Return the bytes of all events after *place*."""
+        return sum(map(len, self._chunks[max(0, place - self._floor) :]))
 
     def _batch(self, place: int, limit: int) -> int:
         """Return the last event after *place* of so many bytes; one at least."""
-        last = self._floor + bisect_right(self._ends, self._end(place) + limit)
-        return min(self.delivered, max(last, place + 1))
+        last, size = place, 0
+        for chunk in islice(
+            self._chunks, place - self._floor, self.delivered - self._floor
+        ):
+            size += len(chunk)
+            if size > limit and last > place:
+                break
+            last += 1
+        return last
 
     def _joined(self, place: int, through: int, past: int = 0) -> bytes:
         """Return the events after *place*, through *through*, as one chunk.
@@ -125,7 +141,8 @@ class RunLog:
         self._trim()
         # At least one event may be, whatever the bounds.
         self._most_events = self.acknowledged + max(1, self._max_events // 2)
-        self._most_bytes = self._end(self.acknowledged) + self._max_bytes // 2
+        had = self._total - self._after(self.acknowledged)
+        self._most_bytes = had + self._max_bytes // 2
 
     def note(self, place: int, outstanding: int) -> None:
         """Note what the peer has acknowledged of all through *place*.
@@ -136,7 +153,16 @@ class RunLog:
                 may hold more than events (chunk sizes, heartbeats), so that what is
                 taken for acknowledged is never too much.
         """
-        had = self._end(place) - outstanding
-        self.acknowledged = max(
-            self.acknowledged, self._floor + bisect_right(self._ends, had)
-        )
+        count = place - self._floor
+        while count > 0 and outstanding > 0:
+            count -= 1
+            # Without what its own frame has around it: it may have gone out in one
+            # chunk with others.
+            outstanding -= len(unframe(self._chunks[count]))
+        self.acknowledged = max(self.acknowledged, self._floor + count)
+
+
+def _framing(chunks: Sequence[bytes]) -> int:
+    """Return how many bytes the frames *chunks* have around what is in them."""
+    ends = map(bytes.index, chunks, repeat(b"\n"))
+    return sum(ends) + len(chunks) * len(b"\n\r\n")
