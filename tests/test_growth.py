@@ -543,5 +543,6 @@ async def test_a_connection_takes_the_same_however_many_there_are(
         tracemalloc.stop()
         found.append((len(gc.get_objects()) - objects, size))
     (few, few_bytes), (many, many_bytes) = found
-    assert few == many
+    # Which of the same tuples the collector looks at differs from Python to Python.
+    assert abs(many - few) < FEW, f"{few} and {many}: one more for each"
     assert many_bytes <= few_bytes + A_COPY
