@@ -54,7 +54,8 @@ def report(found: Found) -> Iterator[str]:
             yield ""
             yield f"### {scene.title}"
             yield ""
-            yield f"`{name}`"
+            wanted = f"; wanted: {scene.target}" if scene.target else ""
+            yield f"`{name}`{wanted}"
             yield ""
             yield from markdown(scene, found["scenes"][name]["measures"])
 
