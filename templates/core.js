@@ -107,7 +107,6 @@
  *
  * @typedef {object} Hooks What the page does to a stream: events of the page by their
  *   types, and what the client does.
- * @property {object} owner
  * @property {(spreadMs: number, who?: "sharing") => void} wake
  * @property {() => void} close
  * @property {() => void} online
@@ -579,24 +578,29 @@ function createAudience({ buffer: { max = 1000, overflow = "gap" } = {} }, fail)
   };
 }
 
-/** @type {Set<Hooks>} */
-const page = new Set();
-
-// What the page tells its streams: one set of listeners, however many streams. What
-// happens to the document is heard on its way there.
-for (const type of /** @type {const} */ ([
-  "online",
-  "pageshow",
-  "pagehide",
-  "beforeunload",
-  "visibilitychange",
-  "resume",
-  "freeze",
-  "securitypolicyviolation",
-])) {
-  /** @param {any} event */
-  const tell = (event) => [...page].forEach((stream) => stream[type](event));
-  globalThis.addEventListener?.(type, tell, true);
+/**
+ * Streams, which are told what happens to the page: by one set of listeners, however many
+ * they are. What happens to the document is heard on its way there.
+ * @returns {Set<Hooks>}
+ */
+function createStreams() {
+  /** @type {Set<Hooks>} */
+  const streams = new Set();
+  for (const type of /** @type {const} */ ([
+    "online",
+    "pageshow",
+    "pagehide",
+    "beforeunload",
+    "visibilitychange",
+    "resume",
+    "freeze",
+    "securitypolicyviolation",
+  ])) {
+    /** @param {any} event */
+    const tell = (event) => [...streams].forEach((stream) => stream[type](event));
+    globalThis.addEventListener?.(type, tell, true);
+  }
+  return streams;
 }
 
 /**
@@ -625,7 +629,7 @@ function recall(url, id) {
  * @param {Route} route
  * @param {AllOptions} options
  * @param {Transport} transport
- * @param {object} owner
+ * @param {Set<Hooks>} streams Those that it is one of.
  * @param {(cursor: string) => void} release Tells the server that nobody comes back.
  * @param {Choice} [choice]
  */
@@ -634,7 +638,7 @@ function createStream(
   [, method, heartbeatMs, hello],
   options,
   transport,
-  owner,
+  streams,
   release,
   choice,
 ) {
@@ -842,7 +846,7 @@ function createStream(
     "sse-end"({ reason }) {
       if (reason === "finished") finish("done");
       else if (reason === "replaced") finish(reason);
-      else finish("fatal", new SseError("server", `server ended it: ${reason}`));
+      else finish("fatal", new SseError("server", `ended: ${reason}`));
     },
   };
 
@@ -894,7 +898,7 @@ function createStream(
     if (!isSafe && !/408|425|429|503/.test(`${error?.status}`)) again = false;
     if (error && shouldRetry) again = call(shouldRetry, error) ?? again;
     if (!again || own === null || attempt >= bounds.maxAttempts) {
-      return finish("fatal", error ?? new SseError("network", "the stream ended"));
+      return finish("fatal", error ?? new SseError("network", "stream ended"));
     }
     attempt++;
     notBefore = Date.now() + least;
@@ -907,7 +911,7 @@ function createStream(
   /** @param {CloseReason} reason @param {SseError | null} [error] */
   function finish(reason, error = null) {
     drop();
-    page.delete(hooks);
+    streams.delete(hooks);
     signal?.removeEventListener("abort", close);
     become("closed", error);
     audience.end(error, reason === "client");
@@ -949,7 +953,6 @@ function createStream(
 
   /** @type {Hooks} */
   const hooks = {
-    owner,
     wake,
     close,
     // All pages of an office come online at the same moment.
@@ -969,12 +972,12 @@ function createStream(
     securitypolicyviolation({ disposition, effectiveDirective, blockedURI }) {
       const what = `${disposition} ${effectiveDirective}`;
       if (what !== "enforce connect-src" || info.state === "open") return;
-      if (url.startsWith(blockedURI)) lose(new SseError("csp", "refused by the CSP"));
+      if (url.startsWith(blockedURI)) lose(new SseError("csp", "refused by CSP"));
     },
   };
 
   note("connecting");
-  page.add(hooks);
+  streams.add(hooks);
   signal?.addEventListener("abort", close);
   // A macrotask later: handlers that are attached in this turn miss nothing.
   after(0, connect);
@@ -1143,8 +1146,8 @@ function createClient(routes, prefix, script, base, defaults, hub) {
   /** @type {ReturnType<typeof createEventSource> | undefined} */
   let eventSource;
 
-  const streams = () => [...page].filter(({ owner }) => owner === client);
-  const wakeSharing = () => streams().forEach((stream) => stream.wake(0, "sharing"));
+  const streams = createStreams();
+  const wakeSharing = () => [...streams].forEach((stream) => stream.wake(0, "sharing"));
 
   /**
    * A connection of its own until there are several streams, and the hub's from then on.
@@ -1159,7 +1162,7 @@ function createClient(routes, prefix, script, base, defaults, hub) {
     return {
       isDue: () => !isMade && !!attached,
       make() {
-        if (isMade || !(attached || share > 1 || streams().length > 1)) return;
+        if (isMade || !(attached || share > 1 || streams.size > 1)) return;
         // Another version of it, as in a rolling deploy, may not understand.
         attached ??= import(`${folder}/${hub}`)
           .then((module) => module.attach(root, folder, hub, SseError, wakeSharing))
@@ -1190,7 +1193,7 @@ function createClient(routes, prefix, script, base, defaults, hub) {
       fetch(folder + "/close", request).catch(() => {});
     };
     const choice = mayShare ? createChoice(url, route, all) : undefined;
-    return createStream(url, route, all, createFetchTransport(), client, release, choice);
+    return createStream(url, route, all, createFetchTransport(), streams, release, choice);
   }
 
   /** @param {string} path @param {AllOptions} [options] */
@@ -1211,7 +1214,7 @@ function createClient(routes, prefix, script, base, defaults, hub) {
       Object.assign(settings, options);
     },
     closeAll() {
-      streams().forEach((stream) => stream.close());
+      [...streams].forEach((stream) => stream.close());
     },
     get EventSource() {
       return (eventSource ??= createEventSource(open));

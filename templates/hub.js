@@ -36,6 +36,9 @@ const MOST = 32;
 // It may be asked for on another connection (RFC 9110, 15.5.20).
 const MISDIRECTED = 421;
 
+/** What is open here, be it a tab or the worker. */
+const page = createStreams();
+
 /** Whether this is the place of who has a part of a snapshot only. @param {string} id */
 const isUnready = (id) => id.startsWith("sse1.s.");
 
@@ -281,7 +284,7 @@ function createSource(url, heartbeatMs, lastEventId, { main, side }, wake, onEnd
       ["", "GET", heartbeatMs, true],
       { lastEventId: at, tap },
       connection(),
-      ring,
+      page,
       () => {},
     );
 

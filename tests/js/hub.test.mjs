@@ -215,7 +215,7 @@ test("a server that is away for a moment is no reason to do without the endpoint
 
 test("a refusal of the request as a whole is waited for as it says", async () => {
   const streams = ["/a", "/b"].map((path) =>
-    createStream(`http://h/app${path}`, ["", "GET", 15000, true], {}, mux(), {}, () => {}),
+    createStream(`http://h/app${path}`, ["", "GET", 15000, true], {}, mux(), page, () => {}),
   );
   await pass(20);
   await wire.last.open();
@@ -267,7 +267,7 @@ test("a stream of another handler goes by itself from then on, and its neighbour
 });
 
 test("a stream that is refused for now costs its neighbours no request", async () => {
-  const a = createStream("http://h/app/a", ["", "GET", 15000, true], {}, mux(), {}, () => {});
+  const a = createStream("http://h/app/a", ["", "GET", 15000, true], {}, mux(), page, () => {});
   open("/b");
   await pass(20);
   await wire.last.open();
@@ -542,7 +542,7 @@ function startWorker() {
       ["", "GET", 15000, true, 2],
       { lastEventId },
       link(15000),
-      {},
+      page,
       () => {},
     );
     const [data, states] = [[], []];
