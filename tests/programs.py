@@ -7,6 +7,7 @@ serve; what it would have served is handed to the test, which serves it on a fre
 from __future__ import annotations
 
 import runpy
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,14 @@ class Program(NamedTuple):
     app: web.Application
     options: dict[str, Any]
     names: dict[str, Any]
+
+
+def interruptible() -> None:
+    """Let this process, which is about to be another program, be ended by Ctrl-C.
+
+    What is started in the background of a shell is not, and its children neither.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_program(path: Path, *arguments: object) -> Program:

@@ -14,14 +14,10 @@ import pytest
 from aiohttp_sse_routes.__main__ import main
 
 from .helpers import until
+from .programs import interruptible
 from .scripted import Exchange, answer, scripted, stream
 
 ROOT = Path(__file__).parents[1]
-
-
-def _interruptible() -> None:
-    # What is started in the background of a shell is not, and its children neither.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def start(
@@ -37,7 +33,7 @@ async def start(
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        preexec_fn=_interruptible,
+        preexec_fn=interruptible,
     )
 
 

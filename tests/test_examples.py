@@ -26,7 +26,13 @@ from aiohttp_sse_routes.decoder import DecodedEvent
 from aiohttp_sse_routes.testing import EventStream
 
 from .helpers import Served, until
-from .programs import EXAMPLES, Program, default_table, run_program
+from .programs import (
+    EXAMPLES,
+    Program,
+    default_table,
+    interruptible,
+    run_program,
+)
 from .redis_server import free_port, needs_redis
 
 Start = Callable[..., Awaitable[tuple[Program, Served]]]
@@ -555,6 +561,7 @@ async def test_follow(start: Start, tmp_path: Path) -> None:
             place,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+            preexec_fn=interruptible,
         )
         assert process.stdout is not None
         assert json.loads((await process.stdout.readline()).split(b" ", 1)[1])["now"]
