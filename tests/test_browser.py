@@ -615,6 +615,36 @@ async def test_client_offline(place: Place, tab: Tab, source: Source) -> None:
     await quiet(tab)
 
 
+async def test_comments_over_a_shared_connection(
+    place: Place, tab: Tab, source: Source
+) -> None:
+    """What is written for people comes to its own stream, also by the worker."""
+    table = SSERouteTableDef()
+
+    @table.sse_route("/spoken/{word}", shared=True)
+    async def spoken(run: SharedRun) -> AsyncIterator[ServerSentEvent]:
+        word = run.match_info["word"]
+        async for number in source.numbers():
+            yield ServerSentEvent(number, comment=f"{word} {number}")
+
+    await place.serve(app_for_pages(table))
+    await tab.go(place.base + CLASSIC)
+    await tab.run(
+        "window.comments = []; window.seen = ['a', 'b'].map((word) => {"
+        " const stream = sse.spoken({word});"
+        " stream.onComment((text) => comments.push(word + ': ' + text));"
+        " return watch(stream); })"
+    )
+    await tab.until("seen.every(({stream}) => stream.info.state === 'open')")
+    source.release(2)
+    await tab.until("seen.every(({data}) => data.length === 2)")
+    ways = await tab.evaluate("seen.map(({stream}) => stream.info.via)")
+    assert ["worker", "worker"] == ways
+    said = sorted(await tab.evaluate("comments"))
+    assert ["a: a 1", "a: a 2", "b: b 1", "b: b 2"] == said
+    await quiet(tab)
+
+
 async def test_client_pauses_in_a_hidden_page(
     place: Place, tab: Tab, source: Source
 ) -> None:
